@@ -1,0 +1,26 @@
+"""What a user imports."""
+
+from .evaluation.cost import CostMeter, count_macs
+from .evaluation.report import OperatingPointReport
+from .evaluation.selection import select_operating_point
+from .operating_point import (
+    DynamicModule,
+    OperatingPoint,
+    at_operating_point,
+    dense_operating_point,
+    operating_points,
+    set_operating_point,
+)
+
+__all__ = [
+    'CostMeter',
+    'DynamicModule',
+    'OperatingPoint',
+    'OperatingPointReport',
+    'at_operating_point',
+    'count_macs',
+    'dense_operating_point',
+    'operating_points',
+    'select_operating_point',
+    'set_operating_point',
+]

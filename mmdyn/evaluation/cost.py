@@ -1,0 +1,104 @@
+"""Executed cost: multiply-accumulates of the operators that really ran."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.dist import all_reduce
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+__all__ = ['CostMeter', 'count_macs']
+
+
+def _cpu_attention_flops(query, key, value, *_, out_shape=None, **__) -> int:
+    return sdpa_flop_count(query, key, value)
+
+
+def _formulas_torch_lacks() -> dict:
+    """Torch counts the attention kernels of accelerators, but not that of CPUs."""
+    name = '_scaled_dot_product_flash_attention_for_cpu'
+    if not hasattr(torch.ops.aten, name):  # before torch 2.2
+        return {}
+    return {getattr(torch.ops.aten, name): _cpu_attention_flops}
+
+
+class CostMeter:
+    """Count the MACs of every operator that runs inside ``with`` blocks.
+
+    The meter may be entered again and again and adds up. It counts convolutions, linear
+    layers, matrix products and attention, as ``torch.utils.flop_counter`` knows them;
+    norms, activations, pooling and resizing are not counted. It slows small operators
+    down, so it is not for code whose time is being taken.
+
+    Attributes:
+        macs (int): Multiply-accumulates so far.
+        images (int): Images so far; the caller adds them.
+
+    Example:
+        >>> meter = CostMeter()
+        >>> with meter:
+        ...     model(images)
+        >>> meter.images += len(images)
+        >>> meter.macs_per_image
+    """
+
+    def __init__(self):
+        self.macs = 0
+        self.images = 0
+        self._counter = FlopCounterMode(
+            display=False, custom_mapping=_formulas_torch_lacks()
+        )
+
+    def __enter__(self) -> CostMeter:
+        self._counter.__enter__()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._counter.__exit__(*exception)
+        self.macs += self._counter.get_total_flops() // 2
+
+    @property
+    def macs_per_image(self) -> float:
+        """Mean MACs an image.
+
+        Raises:
+            ValueError: If no image was counted.
+        """
+        if self.images == 0:
+            raise ValueError('no image was counted: add the batch size to meter.images')
+        return self.macs / self.images
+
+    def reduce(self) -> None:
+        """Add up MACs and images over all ranks; every rank must call it."""
+        totals = torch.tensor([self.macs, self.images], dtype=torch.int64)
+        all_reduce(totals)
+        self.macs, self.images = totals.tolist()
+
+
+def count_macs(model: nn.Module, shape: Sequence[int], **forward_arguments) -> int:
+    """Count the MACs of one image at the operating point in force.
+
+    Args:
+        model (nn.Module): A model or a backbone that runs on one tensor of images.
+        shape (Sequence[int]): Shape (C, H, W) of the image, in pixels. Its values are
+            random: where the cost depends on them (thresholds, learned masks), so does
+            the count.
+        **forward_arguments: What the model's ``forward`` needs beside the image.
+
+    Returns:
+        int: Multiply-accumulates of convolutions, linear layers and matrix products.
+    """
+    parameter = next(model.parameters())
+    image = torch.rand(1, *shape, device=parameter.device, dtype=parameter.dtype)
+    training = {module: module.training for module in model.modules()}
+    meter = CostMeter()
+    model.eval()
+    try:
+        with torch.no_grad(), meter:
+            model(image, **forward_arguments)
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+    return meter.macs

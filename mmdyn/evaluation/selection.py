@@ -1,0 +1,82 @@
+"""Choosing an operating point from a report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .report import OperatingPointReport, PointResult
+
+__all__ = ['select_operating_point']
+
+
+def select_operating_point(
+    report: OperatingPointReport | str | Path,
+    max_macs: float | None = None,
+    max_latency_ms: float | None = None,
+    min_metric: float | None = None,
+    metric: str | None = None,
+) -> PointResult:
+    """Choose the best operating point within limits.
+
+    Args:
+        report (OperatingPointReport | str | Path): A report, or its
+            ``operating_points.json``.
+        max_macs (float | None): Most MACs an image may take on average.
+        max_latency_ms (float | None): Most milliseconds an image may take (median).
+        min_metric (float | None): Least value of the metric. Where it is given, the
+            cheapest point that reaches it is the best; otherwise the one that scores
+            highest, the cheaper of two equals.
+        metric (str | None): Name of the metric; ``None``: the one the report ranks by.
+
+    Returns:
+        PointResult: The best point.
+
+    Raises:
+        ValueError: If no point is within the limits; the message says which limit is out
+            of reach and what would be the nearest. Also for an unknown metric.
+
+    Example:
+        >>> best = select_operating_point(
+        ...     'work_dirs/demo/operating_points.json', max_macs=5e6)
+        >>> set_operating_point(model, best.name)
+    """
+    if not isinstance(report, OperatingPointReport):
+        report = OperatingPointReport.load(report)
+    metric = metric or report.metric
+    if metric not in report.scalar_metrics():
+        raise ValueError(
+            f'unknown metric {metric!r}; measured: {report.scalar_metrics()}'
+        )
+
+    def macs(point):
+        return point.macs_per_image
+
+    def latency(point):
+        return point.latency_ms['median']
+
+    def score(point):
+        return point.metrics[metric]
+
+    candidates = list(report.points)
+    reasons = []
+    # In this order the message tells what is left after the limits before.
+    for name, limit, value, best, keeps in (
+        ('max_macs', max_macs, macs, min, lambda v, limit: v <= limit),
+        ('max_latency_ms', max_latency_ms, latency, min, lambda v, limit: v <= limit),
+        (f'min_metric ({metric})', min_metric, score, max, lambda v, limit: v >= limit),
+    ):
+        if limit is None:
+            continue
+        kept = [point for point in candidates if keeps(value(point), limit)]
+        if not kept:
+            nearest = best(candidates, key=value)
+            among = f' among the points with {" and ".join(reasons)}' if reasons else ''
+            raise ValueError(
+                f'no operating point has {name} = {limit:g}: the nearest{among} is '
+                f'{nearest.name!r} with {value(nearest):g}'
+            )
+        candidates = kept
+        reasons.append(f'{name} = {limit:g}')
+    if min_metric is not None:
+        return min(candidates, key=lambda p: (macs(p), -score(p)))
+    return max(candidates, key=lambda p: (score(p), -macs(p)))

@@ -1,0 +1,3 @@
+from . import backbones
+
+__all__ = ['backbones']

@@ -1,0 +1,4 @@
+from .resnet import ResNet
+from .resnet_mod import ResNetMoD
+
+__all__ = ['ResNet', 'ResNetMoD']

@@ -1,0 +1,500 @@
+"""The ResNet that every residual method of mmdyn is built on.
+
+Deep Residual Learning for Image Recognition, He et al., CVPR 2016. It takes the
+constructor arguments that mmpretrain, mmseg and mmdet configs give their ResNets and
+keeps their state-dict keys, so stock configs and checkpoints work unchanged. Not here:
+deformable convolutions, plugins, stochastic depth, multi-grid dilation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from mmcv.cnn import build_conv_layer, build_norm_layer
+from mmengine.model import BaseModule, constant_init
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from mmdyn.registry import MODELS
+
+__all__ = ['BasicBlock', 'Bottleneck', 'ResNet', 'ResidualBlock']
+
+
+class ResidualBlock(BaseModule):
+    """A branch of convolutions added to a skip connection: what both blocks share.
+
+    Args:
+        in_channels (int): Channels of the input.
+        planes (int): Channels of the 3×3 convolutions; the output has
+            ``planes * expansion``.
+        stride (int): Stride of the block.
+        dilation (int): Dilation of the first 3×3 convolution.
+        downsample (nn.Module | None): What fits the skip connection to the output.
+        style (str): Which convolution of a bottleneck has the stride: the 3×3
+            (``'pytorch'``) or the first 1×1 (``'caffe'``). Of no effect elsewhere.
+        with_cp (bool): Recompute the branch in the backward pass to save memory.
+        conv_cfg (dict | None): Config of the convolutions.
+        norm_cfg (dict): Config of the norms.
+    """
+
+    expansion: int
+
+    def __init__(
+        self,
+        in_channels: int,
+        planes: int,
+        stride: int = 1,
+        dilation: int = 1,
+        downsample: nn.Module | None = None,
+        style: str = 'pytorch',
+        with_cp: bool = False,
+        conv_cfg: dict | None = None,
+        norm_cfg: dict = dict(type='BN'),
+    ):
+        super().__init__()
+        self.in_channels = in_channels
+        self.out_channels = planes * self.expansion
+        self.stride = stride
+        self.dilation = dilation
+        self.style = style
+        self.with_cp = with_cp
+        self.conv_cfg = conv_cfg
+        self.norm_cfg = norm_cfg
+        self._norm_names: list[str] = []
+        self.add_branch(planes)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = downsample
+
+    def add_branch(self, planes: int) -> None:
+        """Create the convolutions and norms of the branch."""
+        raise NotImplementedError
+
+    def branch(self, x: Tensor) -> Tensor:
+        """Compute the branch for x (N, C, H, W), up to and without the last ReLU."""
+        raise NotImplementedError
+
+    def add_conv(
+        self, in_channels: int, out_channels: int, kernel: int, stride=1, dilation=1
+    ) -> None:
+        """Append a convolution and its norm as ``conv<i>`` and, for BN, ``bn<i>``."""
+        index = len(self._norm_names) + 1
+        conv = build_conv_layer(
+            self.conv_cfg,
+            in_channels,
+            out_channels,
+            kernel,
+            stride=stride,
+            padding=dilation * (kernel // 2),
+            dilation=dilation,
+            bias=False,
+        )
+        name, norm = build_norm_layer(self.norm_cfg, out_channels, postfix=index)
+        self.add_module(f'conv{index}', conv)
+        self.add_module(name, norm)
+        self._norm_names.append(name)
+
+    def norm(self, index: int) -> nn.Module:
+        """The norm of the branch's convolution ``index``, counted from 1."""
+        return getattr(self, self._norm_names[index - 1])
+
+    @property
+    def last_norm(self) -> nn.Module:
+        """The norm whose zero weight makes the block start as the identity."""
+        return self.norm(len(self._norm_names))
+
+    def run_branch(self, x: Tensor) -> Tensor:
+        """Compute the branch, keeping its activations only if ``with_cp`` is off."""
+        if self.with_cp and x.requires_grad:
+            return checkpoint(self.branch, x, use_reentrant=False)
+        return self.branch(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        skip = x if self.downsample is None else self.downsample(x)
+        return self.relu(self.run_branch(x) + skip)
+
+
+class BasicBlock(ResidualBlock):
+    """Two 3×3 convolutions and a skip connection; see :class:`ResidualBlock`."""
+
+    expansion = 1
+
+    def add_branch(self, planes: int) -> None:
+        self.add_conv(self.in_channels, planes, 3, self.stride, self.dilation)
+        self.add_conv(planes, planes, 3)
+
+    def branch(self, x: Tensor) -> Tensor:
+        x = self.relu(self.norm(1)(self.conv1(x)))
+        return self.norm(2)(self.conv2(x))
+
+
+class Bottleneck(ResidualBlock):
+    """1×1, 3×3, 1×1 convolutions and a skip connection; see :class:`ResidualBlock`."""
+
+    expansion = 4
+
+    def add_branch(self, planes: int) -> None:
+        on_first = self.stride if self.style == 'caffe' else 1
+        on_second = self.stride if self.style == 'pytorch' else 1
+        self.add_conv(self.in_channels, planes, 1, on_first)
+        self.add_conv(planes, planes, 3, on_second, self.dilation)
+        self.add_conv(planes, self.out_channels, 1)
+
+    def branch(self, x: Tensor) -> Tensor:
+        x = self.relu(self.norm(1)(self.conv1(x)))
+        x = self.relu(self.norm(2)(self.conv2(x)))
+        return self.norm(3)(self.conv3(x))
+
+
+@MODELS.register_module()
+class ResNet(BaseModule):
+    """ResNet for images (depths 18, 34, 50, 101, 152) and for CIFAR (6n+2, 8 to 110).
+
+    The CIFAR depths have three stages of n basic blocks, 16 channels in the first; 50 is
+    the bottleneck network, for either stem.
+
+    Args:
+        depth (int): Number of layers with weights.
+        in_channels (int): Channels of the images.
+        stem (str | None): ``'imagenet'`` (7×7 convolution of stride 2, max-pooling) or
+            ``'cifar'`` (one 3×3 of stride 1). ``None``: what the depth was designed for.
+        stem_channels (int | None): Channels after the stem. ``None``: 64, or 16 for a
+            CIFAR depth.
+        base_channels (int | None): Channels of the first stage's 3×3 convolutions.
+            ``None``: as ``stem_channels``'s default.
+        num_stages (int | None): Stages to build. ``None``: all of the depth's.
+        strides (Sequence[int] | None): Stride of each stage. ``None``: 1, then 2.
+        dilations (Sequence[int] | None): Dilation of each stage. ``None``: 1.
+        contract_dilation (bool): Halve the dilation of the first block of a dilated
+            stage, as mmseg's networks do.
+        out_indices (Sequence[int] | None): Stages, from 0, whose outputs
+            :meth:`forward` returns. ``None``: the last.
+        style (str): ``'pytorch'`` or ``'caffe'``; see :class:`ResidualBlock`.
+        deep_stem (bool): Three 3×3 convolutions for the 7×7 one (ResNet-V1c).
+        avg_down (bool): Average-pool before the skip connection's 1×1 convolution, which
+            then has stride 1 (ResNet-V1d).
+        frozen_stages (int): Train neither the stem nor this many first stages; -1
+            freezes nothing.
+        conv_cfg (dict | None): Config of the convolutions.
+        norm_cfg (dict): Config of the norms.
+        norm_eval (bool): Keep BN statistics fixed in training.
+        with_cp (bool): Recompute branches in the backward pass to save memory.
+        zero_init_residual (bool): Start each block as the identity.
+        pretrained (str | None): Checkpoint to start from, the older form of
+            ``init_cfg=dict(type='Pretrained', checkpoint=…)``.
+        init_cfg (dict | list | None): Initialisation; ``None``: Kaiming.
+
+    Raises:
+        ValueError: For a depth, stage number or style that does not exist, or settings
+            that contradict one another.
+    """
+
+    arch_settings: dict[int, tuple[type[ResidualBlock], tuple[int, ...]]] = {
+        18: (BasicBlock, (2, 2, 2, 2)),
+        34: (BasicBlock, (3, 4, 6, 3)),
+        50: (Bottleneck, (3, 4, 6, 3)),
+        101: (Bottleneck, (3, 4, 23, 3)),
+        152: (Bottleneck, (3, 8, 36, 3)),
+    }
+    cifar_depths: tuple[int, ...] = tuple(d for d in range(8, 111, 6) if d != 50)
+
+    def __init__(
+        self,
+        depth: int,
+        in_channels: int = 3,
+        stem: str | None = None,
+        stem_channels: int | None = None,
+        base_channels: int | None = None,
+        num_stages: int | None = None,
+        strides: Sequence[int] | None = None,
+        dilations: Sequence[int] | None = None,
+        contract_dilation: bool = False,
+        out_indices: Sequence[int] | None = None,
+        style: str = 'pytorch',
+        deep_stem: bool = False,
+        avg_down: bool = False,
+        frozen_stages: int = -1,
+        conv_cfg: dict | None = None,
+        norm_cfg: dict = dict(type='BN', requires_grad=True),
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        zero_init_residual: bool = True,
+        pretrained: str | None = None,
+        init_cfg: dict | list | None = None,
+    ):
+        super().__init__(_initialisation(pretrained, init_cfg))
+        block, blocks, is_cifar = self._architecture(depth)
+        num_stages = len(blocks) if num_stages is None else num_stages
+        _check_between('num_stages', num_stages, 1, len(blocks))
+        stem = stem or ('cifar' if is_cifar else 'imagenet')
+        _check_choice('stem', stem, ('imagenet', 'cifar'))
+        _check_choice('style', style, ('pytorch', 'caffe'))
+        _check_between('frozen_stages', frozen_stages, -1, num_stages)
+        if deep_stem and stem == 'cifar':
+            raise ValueError("deep_stem=True needs stem='imagenet', got stem='cifar'")
+        default_channels = 16 if is_cifar else 64
+
+        self.depth = depth
+        self.stem_type = stem
+        self.stem_channels = stem_channels or default_channels
+        self.base_channels = base_channels or default_channels
+        self.num_stages = num_stages
+        self.strides = _one_a_stage('strides', strides, (1, 2, 2, 2), num_stages)
+        self.dilations = _one_a_stage('dilations', dilations, (1, 1, 1, 1), num_stages)
+        self.contract_dilation = contract_dilation
+        self.out_indices = _checked_indices(out_indices, num_stages)
+        self.style = style
+        self.deep_stem = deep_stem
+        self.avg_down = avg_down
+        self.frozen_stages = frozen_stages
+        self.conv_cfg = conv_cfg
+        self.norm_cfg = norm_cfg
+        self.norm_eval = norm_eval
+        self.with_cp = with_cp
+        self.zero_init_residual = zero_init_residual
+        self.block = block
+        self.stage_blocks = blocks[:num_stages]
+
+        self._make_stem(in_channels)
+        self.res_layers = []
+        channels = self.stem_channels
+        for stage, num_blocks in enumerate(self.stage_blocks):
+            layer = self._make_stage(stage, num_blocks, channels)
+            channels = layer[-1].out_channels
+            name = f'layer{stage + 1}'
+            self.add_module(name, layer)
+            self.res_layers.append(name)
+        self.feat_dim = channels
+        self._freeze_stages()
+
+    @classmethod
+    def _architecture(
+        cls, depth: int
+    ) -> tuple[type[ResidualBlock], tuple[int, ...], bool]:
+        """Block, blocks of each stage, and whether the depth is one of CIFAR's."""
+        if depth in cls.arch_settings:
+            return *cls.arch_settings[depth], False
+        if depth in cls.cifar_depths:
+            return BasicBlock, ((depth - 2) // 6,) * 3, True
+        valid = sorted({*cls.arch_settings, *cls.cifar_depths})
+        raise ValueError(f'{cls.__name__} has no depth {depth!r}; valid ones: {valid}')
+
+    @property
+    def norm1(self) -> nn.Module:
+        return getattr(self, self.norm1_name)
+
+    def _make_stem(self, in_channels: int) -> None:
+        if self.deep_stem:
+            half = self.stem_channels // 2
+            self.stem = nn.Sequential(
+                *self._conv_norm_relu(in_channels, half, 2),
+                *self._conv_norm_relu(half, half, 1),
+                *self._conv_norm_relu(half, self.stem_channels, 1),
+            )
+        else:
+            kernel, stride = (7, 2) if self.stem_type == 'imagenet' else (3, 1)
+            self.conv1 = build_conv_layer(
+                self.conv_cfg,
+                in_channels,
+                self.stem_channels,
+                kernel,
+                stride=stride,
+                padding=kernel // 2,
+                bias=False,
+            )
+            self.norm1_name, norm1 = build_norm_layer(
+                self.norm_cfg, self.stem_channels, postfix=1
+            )
+            self.add_module(self.norm1_name, norm1)
+            self.relu = nn.ReLU(inplace=True)
+        if self.stem_type == 'imagenet':
+            self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+
+    def _conv_norm_relu(self, in_channels: int, out_channels: int, stride: int):
+        conv = build_conv_layer(
+            self.conv_cfg,
+            in_channels,
+            out_channels,
+            3,
+            stride=stride,
+            padding=1,
+            bias=False,
+        )
+        norm = build_norm_layer(self.norm_cfg, out_channels)[1]
+        return conv, norm, nn.ReLU(inplace=True)
+
+    def _make_stage(self, stage: int, num_blocks: int, in_channels: int) -> nn.Sequential:
+        planes = self.base_channels * 2**stage
+        stride, dilation = self.strides[stage], self.dilations[stage]
+        contracted = dilation > 1 and self.contract_dilation
+        blocks = []
+        for index in range(num_blocks):
+            first = index == 0
+            block = self.make_block(
+                index,
+                in_channels=in_channels,
+                planes=planes,
+                stride=stride if first else 1,
+                dilation=dilation // 2 if first and contracted else dilation,
+                downsample=self._make_downsample(in_channels, planes, stride)
+                if first
+                else None,
+                style=self.style,
+                with_cp=self.with_cp,
+                conv_cfg=self.conv_cfg,
+                norm_cfg=self.norm_cfg,
+            )
+            in_channels = block.out_channels
+            blocks.append(block)
+        return nn.Sequential(*blocks)
+
+    def make_block(self, index: int, **kwargs) -> nn.Module:
+        """Build one block of a stage; methods that change some blocks override this.
+
+        Args:
+            index (int): Place of the block in its stage, from 0.
+            **kwargs: Arguments of :class:`ResidualBlock`.
+        """
+        return self.block(**kwargs)
+
+    def _make_downsample(
+        self, in_channels: int, planes: int, stride: int
+    ) -> nn.Module | None:
+        out_channels = planes * self.block.expansion
+        if stride == 1 and in_channels == out_channels:
+            return None
+        layers = []
+        if self.avg_down:
+            layers.append(
+                nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False)
+            )
+            stride = 1
+        conv = build_conv_layer(
+            self.conv_cfg, in_channels, out_channels, 1, stride=stride, bias=False
+        )
+        return nn.Sequential(
+            *layers, conv, build_norm_layer(self.norm_cfg, out_channels)[1]
+        )
+
+    def forward_stem(self, x: Tensor) -> Tensor:
+        """Compute what the first stage takes from images x (N, C, H, W)."""
+        x = self.stem(x) if self.deep_stem else self.relu(self.norm1(self.conv1(x)))
+        return self.maxpool(x) if self.stem_type == 'imagenet' else x
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Compute features of images.
+
+        Args:
+            x (Tensor): Images of shape (N, C, H, W).
+
+        Returns:
+            tuple[Tensor, ...]: Outputs of the stages in ``out_indices``.
+        """
+        x = self.forward_stem(x)
+        outs = []
+        for stage, name in enumerate(self.res_layers):
+            x = getattr(self, name)(x)
+            if stage in self.out_indices:
+                outs.append(x)
+        return tuple(outs)
+
+    def init_weights(self) -> None:
+        super().init_weights()
+        pretrained = isinstance(self.init_cfg, dict) and (
+            self.init_cfg['type'] == 'Pretrained'
+        )
+        if self.zero_init_residual and not pretrained:
+            for module in self.modules():
+                if isinstance(module, ResidualBlock):
+                    constant_init(module.last_norm, 0)
+
+    def _frozen_modules(self) -> list[nn.Module]:
+        if self.frozen_stages < 0:
+            return []
+        stem = [self.stem] if self.deep_stem else [self.conv1, self.norm1]
+        return stem + [
+            getattr(self, name) for name in self.res_layers[: self.frozen_stages]
+        ]
+
+    def _freeze_stages(self) -> None:
+        for module in self._frozen_modules():
+            module.eval()
+            module.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> ResNet:
+        super().train(mode)
+        self._freeze_stages()
+        if mode and self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+        _rename_mmpretrain_keys(state_dict, prefix, self.avg_down)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _rename_mmpretrain_keys(state_dict: dict, prefix: str, avg_down: bool) -> None:
+    """Rename the keys in which mmpretrain's ResNet differs from mmseg's and mmdet's.
+
+    Its deep stem nests each convolution (``stem.1.conv`` for ``stem.3``), and it leaves
+    out an average pool of stride 1 (``downsample.0`` for ``downsample.1``).
+    """
+    nested = re.compile(rf'{re.escape(prefix)}stem\.(\d)\.(conv|bn)\.(.+)')
+    unpooled = re.compile(rf'({re.escape(prefix)}layer.+\.downsample\.)([01])\.(.+)')
+    for key in list(state_dict):
+        if match := nested.fullmatch(key):
+            index = 3 * int(match[1]) + (match[2] == 'bn')
+            state_dict[f'{prefix}stem.{index}.{match[3]}'] = state_dict.pop(key)
+    if not avg_down:
+        return
+    starts = {m[1] for k in state_dict if (m := unpooled.fullmatch(k)) and m[2] == '0'}
+    moved = [k for k in state_dict if any(k.startswith(start) for start in starts)]
+    values = {k: state_dict.pop(k) for k in moved}
+    for key, value in values.items():
+        match = unpooled.fullmatch(key)
+        state_dict[f'{match[1]}{int(match[2]) + 1}.{match[3]}'] = value
+
+
+def _initialisation(pretrained: str | None, init_cfg):
+    if pretrained is not None:
+        if init_cfg is not None:
+            raise ValueError('give either pretrained or init_cfg, not both')
+        return dict(type='Pretrained', checkpoint=pretrained)
+    if init_cfg is not None:
+        return init_cfg
+    return [
+        dict(type='Kaiming', layer='Conv2d'),
+        dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm']),
+    ]
+
+
+def _check_choice(name: str, value, valid: tuple) -> None:
+    if value not in valid:
+        raise ValueError(f'{name} must be one of {valid}, got {value!r}')
+
+
+def _check_between(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise ValueError(f'{name} must lie in {low}…{high}, got {value!r}')
+
+
+def _one_a_stage(name: str, values, default: tuple[int, ...], num_stages: int):
+    values = default[:num_stages] if values is None else tuple(values)
+    if len(values) != num_stages:
+        raise ValueError(
+            f'{name} needs one value for each of {num_stages} stages, got {values}'
+        )
+    return values
+
+
+def _checked_indices(out_indices, num_stages: int) -> tuple[int, ...]:
+    indices = (num_stages - 1,) if out_indices is None else tuple(out_indices)
+    if not indices or not all(0 <= i < num_stages for i in indices):
+        raise ValueError(
+            f'out_indices must lie in 0…{num_stages - 1} for {num_stages} stages, '
+            f'got {indices}'
+        )
+    return indices

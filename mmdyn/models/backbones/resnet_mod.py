@@ -1,0 +1,131 @@
+"""Mixture-of-Depths ResNet: CNN Mixture-of-Depths, Cakaj, Mehnert, Yang, 2024.
+
+Every second residual block of a stage works on the few channels that a selector scores
+highest; the rest of the feature map passes untouched. The graph is static: the same
+shapes for every input.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mmdyn.models.layers.channel_selector import ChannelSelector
+from mmdyn.operating_point import DynamicModule
+from mmdyn.registry import MODELS
+
+from .resnet import BasicBlock, Bottleneck, ResidualBlock, ResNet
+
+__all__ = ['MoDBasicBlock', 'MoDBottleneck', 'ResNetMoD']
+
+
+class MoDBlock(ResidualBlock):
+    """A residual block whose branch sees k = max(1, C // divisor) selected channels.
+
+    The branch's output, weighted by the selected channels' scores, is added to the first
+    k channels of the input.
+
+    Args:
+        divisor (int): The paper's c.
+        **kwargs: Arguments of :class:`ResidualBlock`, of a block that keeps its shape.
+    """
+
+    def __init__(self, divisor: int, **kwargs):
+        self.divisor = divisor
+        super().__init__(**kwargs)
+
+    def add_branch(self, planes: int) -> None:
+        self.num_selected = max(1, self.in_channels // self.divisor)
+        self.selector = ChannelSelector(self.in_channels, self.num_selected)
+        self.add_narrow_branch(self.num_selected)
+
+    def add_narrow_branch(self, channels: int) -> None:
+        """Create a branch that takes and gives ``channels`` channels."""
+        raise NotImplementedError
+
+    def narrow_branch(self, x: Tensor) -> Tensor:
+        """Compute the branch of the selected channels x (N, k, H, W)."""
+        raise NotImplementedError
+
+    def branch(self, x: Tensor) -> Tensor:
+        selected, scores = self.selector(x)
+        return self.narrow_branch(selected) * scores
+
+    def forward(self, x: Tensor) -> Tensor:
+        processed = self.run_branch(x)
+        k = self.num_selected
+        return self.relu(torch.cat([x[:, :k] + processed, x[:, k:]], dim=1))
+
+
+class MoDBasicBlock(MoDBlock):
+    """Two 3×3 convolutions of k channels; see :class:`MoDBlock`."""
+
+    expansion = BasicBlock.expansion
+
+    def add_narrow_branch(self, channels: int) -> None:
+        self.add_conv(channels, channels, 3, dilation=self.dilation)
+        self.add_conv(channels, channels, 3)
+
+    narrow_branch = BasicBlock.branch
+
+
+class MoDBottleneck(MoDBlock):
+    """1×1, 3×3, 1×1 convolutions of k, k / 4, k channels; see :class:`MoDBlock`."""
+
+    expansion = Bottleneck.expansion
+
+    def add_narrow_branch(self, channels: int) -> None:
+        width = max(1, channels // self.expansion)
+        self.add_conv(channels, width, 1)
+        self.add_conv(width, width, 3, dilation=self.dilation)
+        self.add_conv(width, channels, 1)
+
+    narrow_branch = Bottleneck.branch
+
+
+@MODELS.register_module()
+class ResNetMoD(DynamicModule, ResNet):
+    """ResNet in which blocks 1, 3, 5, … of each stage are Mixture-of-Depths blocks.
+
+    Depths 18, 26, 34 and 42 have basic blocks, 50, 75, 86, 101 and 152 bottlenecks
+    (Table 5). Its cost is lower than a ResNet's, but not switchable: it has the one
+    operating point ``full``. Checkpoints of a stock ResNet fill all but the MoD blocks.
+
+    Args:
+        depth (int): Number of layers with weights.
+        divisor (int): The paper's c: a MoD block processes 1 / c of its channels.
+        **kwargs: Arguments of :class:`ResNet`.
+
+    Raises:
+        ValueError: For an unknown depth or a divisor outside 1…64 (64: the channels of
+            the first block).
+    """
+
+    arch_settings = {
+        18: (BasicBlock, (2, 2, 2, 2)),
+        26: (BasicBlock, (2, 2, 3, 4)),
+        34: (BasicBlock, (3, 4, 6, 3)),
+        42: (BasicBlock, (3, 3, 6, 6)),
+        50: (Bottleneck, (3, 4, 6, 3)),
+        75: (Bottleneck, (3, 4, 14, 3)),
+        86: (Bottleneck, (3, 4, 18, 3)),
+        101: (Bottleneck, (3, 4, 23, 3)),
+        152: (Bottleneck, (3, 8, 36, 3)),
+    }
+    cifar_depths = ()
+    mod_blocks = {BasicBlock: MoDBasicBlock, Bottleneck: MoDBottleneck}
+
+    def __init__(self, depth: int, divisor: int = 64, **kwargs):
+        limit = kwargs.get('base_channels') or 64
+        if not 1 <= divisor <= limit:
+            raise ValueError(
+                f'divisor must lie in 1…{limit}, the channels of the first block, '
+                f'got {divisor}'
+            )
+        self.divisor = divisor
+        super().__init__(depth, **kwargs)
+
+    def make_block(self, index: int, **kwargs) -> nn.Module:
+        if index % 2 == 0:
+            return super().make_block(index, **kwargs)
+        return self.mod_blocks[self.block](divisor=self.divisor, **kwargs)

@@ -1,0 +1,45 @@
+"""Channel selector of Mixture-of-Depths CNNs (Cakaj, Mehnert, Yang, 2024, S5)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+__all__ = ['ChannelSelector']
+
+
+class ChannelSelector(nn.Module):
+    """Score the channels of a feature map and pick the highest.
+
+    The scores come from a squeeze-and-excitation network: global average pooling,
+    Linear(C, C / reduction), ReLU, Linear(C / reduction, C), sigmoid.
+
+    Args:
+        channels (int): Channels C of the feature map.
+        num_selected (int): Channels k to pick for each sample.
+        reduction (int): How many times narrower the hidden layer is.
+    """
+
+    def __init__(self, channels: int, num_selected: int, reduction: int = 16):
+        super().__init__()
+        self.num_selected = num_selected
+        hidden = max(1, channels // reduction)
+        self.score = nn.Sequential(
+            nn.Linear(channels, hidden, bias=False),
+            nn.ReLU(inplace=True),
+            nn.Linear(hidden, channels, bias=False),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Select channels.
+
+        Args:
+            x (Tensor): Feature map of shape (N, C, H, W).
+
+        Returns:
+            tuple[Tensor, Tensor]: The k channels with the highest scores, best first,
+            (N, k, H, W), and their scores, (N, k, 1, 1).
+        """
+        scores, index = self.score(x.mean((2, 3))).topk(self.num_selected, dim=1)
+        index = index[:, :, None, None]  # N, k, 1, 1
+        return x.gather(1, index.expand(-1, -1, *x.shape[2:])), scores[..., None, None]

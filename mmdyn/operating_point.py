@@ -1,0 +1,200 @@
+"""The one idea of mmdyn: how much may this forward pass cost?
+
+Whatever a method can switch at run time (an exit, thresholds, a budget, the functions
+that are kept) is an :class:`OperatingPoint`; whatever has them is a
+:class:`DynamicModule`. Loops, reports and tools know only these two.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from torch import Tensor, nn
+
+__all__ = [
+    'FULL',
+    'DynamicModule',
+    'OperatingPoint',
+    'at_operating_point',
+    'dense_operating_point',
+    'operating_points',
+    'set_operating_point',
+]
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """One setting of everything that a model can switch at run time.
+
+    Args:
+        name (str): What users call it, for example ``'exit=1'``.
+        settings (Mapping[str, Any]): What the dynamic module needs to know to run at
+            this point. It is copied and cannot be changed afterwards.
+    """
+
+    name: str
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self):
+        object.__setattr__(self, 'settings', MappingProxyType(dict(self.settings)))
+
+    def __reduce__(self):
+        # A mappingproxy can be neither pickled nor deep-copied, and models are both.
+        return OperatingPoint, (self.name, dict(self.settings))
+
+    def __str__(self) -> str:
+        return self.name
+
+
+FULL = OperatingPoint('full')
+"""The only point of a model with nothing to switch."""
+
+
+class DynamicModule:
+    """Mixin for an ``nn.Module`` whose cost can be chosen at run time.
+
+    A subclass defines :attr:`operating_points` and reads :attr:`operating_point` in its
+    forward pass. The point in force is a choice of the moment, not a weight: it is not
+    in the state dict.
+    """
+
+    _operating_point: OperatingPoint | None = None
+
+    @property
+    def operating_points(self) -> tuple[OperatingPoint, ...]:
+        """The points that this module offers; a static method has just ``full``."""
+        return (FULL,)
+
+    @property
+    def dense_operating_point(self) -> OperatingPoint:
+        """The point at which nothing is skipped; other costs are shares of its cost."""
+        return self.operating_points[-1]
+
+    @property
+    def operating_point(self) -> OperatingPoint:
+        """The point in force; until one is set, the dense one."""
+        return self._operating_point or self.dense_operating_point
+
+    def set_operating_point(self, point: OperatingPoint | str) -> None:
+        """Run at ``point`` from now on.
+
+        Args:
+            point (OperatingPoint | str): One of :attr:`operating_points`, or its name.
+
+        Raises:
+            ValueError: If the module does not offer that point.
+        """
+        self._operating_point = _find(point, self.operating_points)
+
+    def auxiliary_losses(self) -> dict[str, Tensor]:
+        """Losses of the latest training forward pass that steer its cost (scalars)."""
+        return {}
+
+
+def _find(point: OperatingPoint | str, offered) -> OperatingPoint:
+    for candidate in offered:
+        if point == candidate or point == candidate.name:
+            return candidate
+    names = ', '.join(repr(p.name) for p in offered)
+    raise ValueError(f'unknown operating point {str(point)!r}; valid ones: {names}')
+
+
+def _switchable(model: nn.Module) -> list[DynamicModule]:
+    """Dynamic modules inside ``model``, itself included, that have a choice."""
+    return [
+        module
+        for module in model.modules()
+        if isinstance(module, DynamicModule) and len(module.operating_points) > 1
+    ]
+
+
+def _join(points: tuple[OperatingPoint, ...]) -> OperatingPoint:
+    if len(points) == 1:
+        return points[0]
+    if not points:
+        return FULL
+    return OperatingPoint(
+        '+'.join(p.name for p in points), {p.name: p.settings for p in points}
+    )
+
+
+def _combinations(model: nn.Module) -> dict[OperatingPoint, tuple[OperatingPoint, ...]]:
+    """Each point of the model, with the point that each switchable module takes."""
+    choices = [module.operating_points for module in _switchable(model)]
+    return {_join(points): points for points in itertools.product(*choices)}
+
+
+def operating_points(model: nn.Module) -> tuple[OperatingPoint, ...]:
+    """List the operating points of a model.
+
+    Args:
+        model (nn.Module): A whole model, a DDP-wrapped one or a bare backbone.
+
+    Returns:
+        tuple[OperatingPoint, ...]: The points of the dynamic module inside. Where several
+        modules have a choice, every combination, named ``'a+b'`` in module order; where
+        none has, the one point ``full``.
+    """
+    return tuple(_combinations(model))
+
+
+def dense_operating_point(model: nn.Module) -> OperatingPoint:
+    """The operating point of a model at which nothing is skipped.
+
+    Args:
+        model (nn.Module): A whole model, a DDP-wrapped one or a bare backbone.
+    """
+    return _join(tuple(m.dense_operating_point for m in _switchable(model)))
+
+
+def set_operating_point(model: nn.Module, point: OperatingPoint | str) -> None:
+    """Make every dynamic module of a model run at ``point`` from now on.
+
+    Args:
+        model (nn.Module): A whole model, a DDP-wrapped one or a bare backbone.
+        point (OperatingPoint | str): One of ``operating_points(model)``, or its name.
+
+    Raises:
+        ValueError: If the model does not offer that point; the message lists those it
+            does.
+    """
+    combinations = _combinations(model)
+    parts = combinations[_find(point, combinations)]
+    for module, part in zip(_switchable(model), parts):
+        module.set_operating_point(part)
+
+
+@contextmanager
+def at_operating_point(
+    model: nn.Module, point: OperatingPoint | str
+) -> Iterator[nn.Module]:
+    """Run a model at an operating point inside a ``with`` block.
+
+    The points in force before come back at its end, also after an exception.
+
+    Args:
+        model (nn.Module): A whole model, a DDP-wrapped one or a bare backbone.
+        point (OperatingPoint | str): One of ``operating_points(model)``, or its name.
+
+    Yields:
+        nn.Module: The model.
+
+    Raises:
+        ValueError: If the model does not offer that point.
+
+    Example:
+        >>> with at_operating_point(model, 'exit=1'):
+        ...     logits = model(images)
+    """
+    before = [(module, module.operating_point) for module in _switchable(model)]
+    set_operating_point(model, point)
+    try:
+        yield model
+    finally:
+        for module, previous in before:
+            module.set_operating_point(previous)

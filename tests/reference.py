@@ -1,0 +1,51 @@
+"""Independent ways to the numbers that mmdyn gives."""
+
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+
+class MacsByFormula:
+    """MACs from the textbook formula, for modules that run: no operator counter."""
+
+    def __init__(self):
+        self.macs = 0
+
+    def _add(self, module, inputs, output):
+        if isinstance(module, nn.Conv2d):
+            n, out_channels, height, width = output.shape
+            kernel = module.kernel_size[0] * module.kernel_size[1]
+            per_position = kernel * module.in_channels // module.groups * out_channels
+            self.macs += n * height * width * per_position
+        elif isinstance(module, nn.Linear):
+            self.macs += output.numel() * module.in_features
+
+
+@contextmanager
+def macs_by_formula(model):
+    """Count MACs of all convolutions and linear layers of a model that run inside."""
+    counter = MacsByFormula()
+    hooks = [module.register_forward_hook(counter._add) for module in model.modules()]
+    try:
+        yield counter
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def randomize_norms(model):
+    """Give batch norms statistics and weights as training leaves them: not 0 and 1."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.2)
+            module.running_mean.normal_(std=0.2)
+            module.running_var.uniform_(0.5, 1.5)
+    return model
+
+
+@torch.no_grad()
+def outputs_of(model, image):
+    model.eval()  # not chained: mmdet's does not return the model
+    return model(image)

@@ -1,0 +1,127 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from mmdyn import OperatingPointReport
+from mmdyn.evaluation import PointResult
+
+
+def point(name, score, macs, ms=1.0, **metrics):
+    return PointResult(
+        name,
+        {'accuracy/top1': score, **metrics},
+        macs,
+        macs / 4e6,
+        dict(median=ms, p90=2 * ms),
+    )
+
+
+def make(points=None, **changes):
+    settings = dict(
+        config='config.py',
+        checkpoint='last.pth',
+        device='cpu',
+        batch_size=8,
+        dense_point='exit=3',
+        dense_macs_per_image=4e6,
+        points=points
+        or [
+            point('exit=1', 80.0, 1e6, 0.25),
+            point('exit=2', 75.0, 2e6, 0.5),
+            point('exit=3', 90.0, 4e6, 1.0),
+        ],
+    )
+    return OperatingPointReport(**{**settings, **changes})
+
+
+def test_json_has_the_documented_form(tmp_path):
+    make().write(tmp_path)
+    content = json.loads((tmp_path / 'operating_points.json').read_text())
+    assert {'config', 'checkpoint', 'device', 'points'} <= set(content)
+    assert content['points'][1] == dict(
+        name='exit=2',
+        metrics={'accuracy/top1': 75.0},
+        macs_per_image=2e6,
+        cost_ratio=0.5,
+        latency_ms=dict(median=0.5, p90=1.0),
+    )
+
+
+def test_read_back(tmp_path):
+    report = make()
+    report.write(tmp_path)
+    assert OperatingPointReport.load(tmp_path / 'operating_points.json') == report
+
+
+def test_csv_holds_the_same_numbers(tmp_path):
+    make().write(tmp_path)
+    with (tmp_path / 'operating_points.csv').open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row['name'] for row in rows] == ['exit=1', 'exit=2', 'exit=3']
+    assert [float(row['accuracy/top1']) for row in rows] == [80.0, 75.0, 90.0]
+    assert [float(row['cost_ratio']) for row in rows] == [0.25, 0.5, 1.0]
+    assert float(rows[0]['latency_ms_p90']) == 0.5
+
+
+def test_picture_is_written(tmp_path):
+    path = make().write(tmp_path)
+    assert path.name == 'operating_points.png'
+    assert path.read_bytes().startswith(b'\x89PNG')
+
+
+def test_metrics_of_any_kind(tmp_path):
+    odd = dict(
+        per_class=torch.tensor([1.0, 2.0]),
+        iou=np.float32(0.5),
+        missing=float('nan'),
+        matrix=[np.int64(3)],
+    )
+    report = make([point('full', 1.0, 4e6, **odd)])
+    assert report.scalar_metrics() == ['accuracy/top1', 'iou', 'missing']
+    report.write(tmp_path)
+    content = json.loads((tmp_path / 'operating_points.json').read_text())
+    metrics = content['points'][0]['metrics']
+    assert metrics['per_class'] == [1.0, 2.0] and metrics['iou'] == 0.5
+    assert metrics['missing'] is None and metrics['matrix'] == [3]
+
+
+def test_pareto_points():
+    assert make().pareto() == [True, False, True]
+
+
+def test_table_names_every_point_and_number(capsys):
+    make().print()
+    text = capsys.readouterr().out
+    row = next(line for line in text.splitlines() if 'exit=2' in line and '75' in line)
+    assert [cell.strip() for cell in row.strip('│ ').split('│')] == [
+        'exit=2',
+        '75.00',
+        '2.00',
+        '0.500',
+        '0.500',
+        '1.000',
+    ]
+
+
+def test_chosen_metric():
+    points = [point('a', 1.0, 1e6, f1=3.0), point('b', 2.0, 2e6, f1=2.0)]
+    assert make(points).metric == 'accuracy/top1'
+    report = make(points, metric='f1')
+    assert report.pareto() == [True, False]
+    with pytest.raises(ValueError, match="unknown metric 'f2'.*accuracy/top1.*f1"):
+        make(points, metric='f2')
+
+
+def test_without_any_score(tmp_path, capsys):
+    report = make([PointResult('full', {}, 4e6, 1.0, dict(median=1.0, p90=2.0))])
+    report.print()
+    assert 'full' in capsys.readouterr().out
+    assert report.write(tmp_path).name == 'operating_points.csv'
+
+
+def test_unwritable_directory(tmp_path):
+    with pytest.raises(OSError):
+        make().write(tmp_path / 'missing')

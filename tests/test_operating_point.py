@@ -1,0 +1,119 @@
+import copy
+import pickle
+from dataclasses import FrozenInstanceError
+
+import pytest
+import torch
+from torch import nn
+
+from mmdyn import (
+    DynamicModule,
+    OperatingPoint,
+    at_operating_point,
+    dense_operating_point,
+    operating_points,
+    set_operating_point,
+)
+
+
+class Scale(DynamicModule, nn.Module):
+    """Multiplies by 1, 2 or 3, whichever its operating point says."""
+
+    @property
+    def operating_points(self):
+        return tuple(OperatingPoint(f'by={i}', dict(factor=i)) for i in (1, 2, 3))
+
+    def forward(self, x):
+        return x * self.operating_point.settings['factor']
+
+
+class Static(DynamicModule, nn.Identity):
+    pass
+
+
+def test_point_cannot_be_changed_and_survives_copies():
+    settings = dict(exit=1)
+    point = OperatingPoint('exit=1', settings)
+    settings['exit'] = 2
+    assert point.settings['exit'] == 1
+    with pytest.raises(TypeError):
+        point.settings['exit'] = 3
+    with pytest.raises(FrozenInstanceError):
+        point.name = 'other'
+    for copied in (copy.deepcopy(point), pickle.loads(pickle.dumps(point))):
+        assert copied == point and hash(copied) == hash(point)
+
+
+def test_module_starts_at_its_dense_point_and_switches():
+    model = nn.Sequential(nn.Identity(), Scale())
+    x = torch.ones(1)
+    assert dense_operating_point(model).name == 'by=3'
+    assert model(x).item() == 3
+    set_operating_point(model, 'by=2')
+    assert model(x).item() == 2
+    set_operating_point(model, operating_points(model)[0])
+    assert model(x).item() == 1
+    assert copy.deepcopy(model)(x).item() == 1
+
+
+@pytest.mark.parametrize('wrap', [lambda m: m, nn.DataParallel, nn.Sequential])
+def test_points_of_bare_and_wrapped_models(wrap):
+    names = [p.name for p in operating_points(wrap(Scale()))]
+    assert names == ['by=1', 'by=2', 'by=3']
+
+
+@pytest.mark.parametrize('model', [nn.Linear(1, 1), Static(), nn.Sequential(Static())])
+def test_model_with_nothing_to_switch_is_full(model):
+    assert [p.name for p in operating_points(model)] == ['full']
+    assert dense_operating_point(model).name == 'full'
+    with at_operating_point(model, 'full'):
+        pass
+    with pytest.raises(ValueError, match="unknown operating point 'by=1'.*'full'"):
+        set_operating_point(model, 'by=1')
+
+
+def test_context_restores_also_after_an_exception():
+    model = Scale()
+    set_operating_point(model, 'by=2')
+    with at_operating_point(model, 'by=1') as same:
+        assert same is model and model.operating_point.name == 'by=1'
+        with at_operating_point(model, 'by=3'):
+            assert model.operating_point.name == 'by=3'
+        assert model.operating_point.name == 'by=1'
+    assert model.operating_point.name == 'by=2'
+    with pytest.raises(RuntimeError), at_operating_point(model, 'by=1'):
+        raise RuntimeError
+    assert model.operating_point.name == 'by=2'
+
+
+def test_unknown_name_lists_the_valid_ones_and_changes_nothing():
+    model = Scale()
+    expected = "unknown operating point 'by=9'; valid ones: 'by=1', 'by=2', 'by=3'"
+    for refuse in (
+        lambda: set_operating_point(model, 'by=9'),
+        lambda: model.set_operating_point('by=9'),
+        lambda: at_operating_point(model, 'by=9').__enter__(),
+    ):
+        with pytest.raises(ValueError) as error:
+            refuse()
+        assert str(error.value) == expected
+    with pytest.raises(ValueError):
+        model.set_operating_point(OperatingPoint('by=1', dict(factor=7)))
+    assert model.operating_point.name == 'by=3'
+
+
+def test_several_switchable_modules_combine():
+    model = nn.Sequential(Scale(), Static(), Scale())
+    points = operating_points(model)
+    assert len(points) == 9
+    assert points[1].name == 'by=1+by=2'
+    products = []
+    for point in points:
+        with at_operating_point(model, point):
+            products.append(model(torch.ones(1)).item())
+    assert products == [1, 2, 3, 2, 4, 6, 3, 6, 9]
+    assert dense_operating_point(model).name == 'by=3+by=3'
+
+
+def test_auxiliary_losses_are_empty_by_default():
+    assert Scale().auxiliary_losses() == {}
