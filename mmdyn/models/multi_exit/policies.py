@@ -1,0 +1,84 @@
+"""Policies: which samples leave at an exit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from mmdyn.operating_point import OperatingPoint
+from mmdyn.registry import MODELS
+
+__all__ = ['ConfidencePolicy']
+
+
+@MODELS.register_module()
+class ConfidencePolicy(BaseModule):
+    """A sample leaves at exit i when its highest class probability reaches γ_i.
+
+    Lin et al., section III-C. The last exit takes all that get there.
+
+    Args:
+        num_exits (int): Number of exits, the last included.
+        thresholds (float | Sequence[float] | Mapping): γ of every exit but the last, in
+            (0, 1], or one number for all of them. A mapping names several settings, each
+            of which becomes an operating point; a single one is named ``adaptive``.
+
+    Raises:
+        ValueError: If there is not one threshold for each exit but the last, or one lies
+            outside (0, 1].
+
+    Example:
+        >>> policy = dict(
+        ...     type='mmdyn.ConfidencePolicy',
+        ...     thresholds=dict(quick=0.6, careful=(0.95, 0.9, 0.9)))
+    """
+
+    def __init__(
+        self,
+        num_exits: int,
+        thresholds: float | Sequence[float] | Mapping[str, float | Sequence[float]],
+    ):
+        super().__init__()
+        if not isinstance(thresholds, Mapping):
+            thresholds = dict(adaptive=thresholds)
+        self._points = tuple(
+            OperatingPoint(
+                name, dict(thresholds=_checked_thresholds(name, values, num_exits - 1))
+            )
+            for name, values in thresholds.items()
+        )
+
+    @property
+    def operating_points(self) -> tuple[OperatingPoint, ...]:
+        """One point a named setting."""
+        return self._points
+
+    def forward(self, logits: Tensor, exit: int, point: OperatingPoint) -> Tensor:
+        """Decide who leaves.
+
+        Args:
+            logits (Tensor): Logits (N, K) of the samples that reached the exit.
+            exit (int): Place of the exit, from 0; not the last.
+            point (OperatingPoint): One of :attr:`operating_points`.
+
+        Returns:
+            Tensor: Booleans (N,), True for each sample that leaves.
+        """
+        confidence = logits.softmax(dim=1).amax(dim=1)
+        return confidence >= point.settings['thresholds'][exit]
+
+
+def _checked_thresholds(name: str, values, number: int) -> tuple[float, ...]:
+    if isinstance(values, (int, float)):
+        values = (values,) * number
+    values = tuple(float(v) for v in values)
+    if len(values) != number:
+        raise ValueError(
+            f'thresholds {name!r} need {number} values, one for each exit but the '
+            f'last, got {len(values)}: {values}'
+        )
+    if not all(0 < v <= 1 for v in values):
+        raise ValueError(f'thresholds {name!r} must lie in (0, 1], got {values}')
+    return values
