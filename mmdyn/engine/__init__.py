@@ -1,0 +1,3 @@
+from .loops import OperatingPointTestLoop, OperatingPointValLoop
+
+__all__ = ['OperatingPointTestLoop', 'OperatingPointValLoop']

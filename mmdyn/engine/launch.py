@@ -1,0 +1,88 @@
+"""From command-line arguments to a runner: what the train and test tools share."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from copy import deepcopy
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+__all__ = ['add_launch_arguments', 'build_runner', 'load_config']
+
+
+def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that both tools take."""
+    parser.add_argument(
+        '--work-dir',
+        help='where to write logs and results (default: ./work_dirs/<config name>)',
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override settings of the config, nested keys with dots: '
+        'model.backbone.depth=34 "exits=[1,2]"',
+    )
+    parser.add_argument(
+        '--no-pin-memory', action='store_true', help='do not pin memory when loading'
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='job launcher',
+    )
+    # Old versions of torch.distributed.launch pass the rank as an argument.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read the config file and merge the arguments of :func:`add_launch_arguments`.
+
+    ``--cfg-options`` are left to the caller, which merges them last.
+    """
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg = Config.fromfile(args.config)
+    cfg.launcher = args.launcher
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+    return cfg
+
+
+def set_loader_defaults(cfg: Config, names: list[str], **defaults) -> None:
+    """Fill in what the config's dataloaders do not say.
+
+    mmpretrain's own tools collate batches into one tensor, while mmseg and mmdet, whose
+    images differ in size, rely on MMEngine's default.
+    """
+    if cfg.get('default_scope') == 'mmpretrain':
+        defaults['collate_fn'] = dict(type='default_collate')
+    for name in names:
+        if cfg.get(name) is None:
+            continue
+        loader = ConfigDict(deepcopy(defaults))
+        if not cfg[name].get('num_workers'):
+            loader.pop('persistent_workers', None)  # refused without workers
+        loader.update(cfg[name])
+        cfg[name] = loader
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Build the runner of a config, in distributed jobs also without an accelerator."""
+    if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
+        # MMEngine's launcher and DDP wrapper take it for granted that there is a device
+        # to set; started here, the process group is left as it is.
+        torch.distributed.init_process_group('gloo')
+        wrapper = cfg.get('model_wrapper_cfg') or dict(type='MMDistributedDataParallel')
+        cfg.model_wrapper_cfg = {**wrapper, 'device_ids': None}
+    if 'runner_type' in cfg:
+        return RUNNERS.build(cfg)
+    return Runner.from_cfg(cfg)

@@ -1,0 +1,296 @@
+"""Validation and test loops that run at every operating point."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from numbers import Real
+
+import torch
+from mmengine.device import get_device
+from mmengine.dist import is_main_process
+from mmengine.runner import TestLoop, ValLoop
+from mmengine.runner.amp import autocast
+
+from mmdyn.evaluation.cost import CostMeter
+from mmdyn.evaluation.latency import measure_latency
+from mmdyn.evaluation.report import OperatingPointReport, PointResult
+from mmdyn.operating_point import (
+    OperatingPoint,
+    at_operating_point,
+    dense_operating_point,
+    operating_points,
+)
+from mmdyn.registry import LOOPS
+
+__all__ = ['OperatingPointTestLoop', 'OperatingPointValLoop']
+
+_MAX_TIMED_BATCHES = 8
+
+
+@dataclass
+class _Pass:
+    """One run over the dataset at one operating point."""
+
+    point: OperatingPoint
+    metrics: dict
+    meter: CostMeter
+
+
+class _OperatingPointLoop:
+    """What both loops share: a pass over the dataset for each operating point."""
+
+    def _choose_points(self, names: Sequence[str] | None) -> list[OperatingPoint]:
+        if len(self.dataloader.dataset) == 0:
+            raise ValueError('the dataset to evaluate on is empty')
+        offered = {p.name: p for p in operating_points(self.runner.model)}
+        names = list(offered) if names is None else list(names)
+        unknown = [name for name in names if name not in offered]
+        if unknown or not names:
+            raise ValueError(
+                f'unknown operating points {unknown}; valid ones: {list(offered)}'
+                if unknown
+                else f'points is empty; valid ones: {list(offered)}'
+            )
+        return [offered[name] for name in names]
+
+    def _run_points(self) -> list[_Pass]:
+        passes = []
+        with _progress_bar() as bar:
+            for number, point in enumerate(self.points, 1):
+                title = f'{point} ({number} of {len(self.points)})'
+                self.runner.logger.info(f'Operating point {title}')
+                batches = bar.track(self.dataloader, description=title)
+                with at_operating_point(self.runner.model, point):
+                    passes.append(self._run_point(point, batches))
+        return passes
+
+    def _run_point(self, point: OperatingPoint, batches: Iterable) -> _Pass:
+        self.meter = CostMeter()
+        for idx, data_batch in enumerate(batches):
+            self.run_iter(idx, data_batch)
+        self.meter.reduce()
+        metrics = self.evaluator.evaluate(len(self.dataloader.dataset))
+        return _Pass(point, metrics, self.meter)
+
+    def _forward(self, step, data_batch):
+        """Run a step of the model, counting what it executes."""
+        with self.meter, autocast(enabled=self.fp16):
+            outputs = step(data_batch)
+        self.meter.images += len(outputs)
+        return outputs
+
+    def _all_metrics(self, passes: list[_Pass]) -> dict:
+        """Metrics as ``<point>/<metric>``, and those of the reference under plain names.
+
+        The reference is the dense point, or the last one where that was not run: hooks
+        that look for the stock names (``save_best``, plateau schedulers) find them.
+        """
+        dense = dense_operating_point(self.runner.model)
+        reference = next((p for p in passes if p.point == dense), passes[-1])
+        metrics = dict(reference.metrics)
+        for each in passes:
+            for name, value in each.metrics.items():
+                metrics[f'{each.point.name}/{name}'] = value
+            metrics[f'{each.point.name}/macs_per_image'] = each.meter.macs_per_image
+        return metrics
+
+
+@LOOPS.register_module()
+class OperatingPointValLoop(_OperatingPointLoop, ValLoop):
+    """Validate at each operating point.
+
+    The metrics that hooks and the visualizer get are named ``<point>/<metric>``; those
+    of the dense point come under their stock names too, so ``save_best`` and schedulers
+    need no change. A model with nothing to switch is validated once, as ``full``.
+
+    Args:
+        runner (Runner): The runner.
+        dataloader (DataLoader | dict): A dataloader or its config.
+        evaluator (Evaluator | dict | list): The evaluator or its config.
+        fp16 (bool): Whether to run in half precision.
+        points (Sequence[str] | None): Names of the points; ``None``: all of them.
+
+    Raises:
+        ValueError: For a point that the model does not offer, or an empty dataset.
+
+    Example:
+        >>> val_cfg = dict(type='mmdyn.OperatingPointValLoop')
+    """
+
+    def __init__(self, runner, dataloader, evaluator, fp16: bool = False, points=None):
+        super().__init__(runner, dataloader, evaluator, fp16)
+        self.points = self._choose_points(points)
+
+    def run(self) -> dict:
+        """Validate; returns the metrics of all points."""
+        self.runner.call_hook('before_val')
+        self.runner.call_hook('before_val_epoch')
+        self.runner.model.eval()
+        metrics = self._all_metrics(self._run_points())
+        self.runner.call_hook('after_val_epoch', metrics=metrics)
+        self.runner.call_hook('after_val')
+        return metrics
+
+    @torch.no_grad()
+    def run_iter(self, idx: int, data_batch: Sequence[dict]) -> None:
+        """Run one batch at the operating point in force."""
+        self.runner.call_hook('before_val_iter', batch_idx=idx, data_batch=data_batch)
+        outputs = self._forward(self.runner.model.val_step, data_batch)
+        self.evaluator.process(data_samples=outputs, data_batch=data_batch)
+        self.runner.call_hook(
+            'after_val_iter', batch_idx=idx, data_batch=data_batch, outputs=outputs
+        )
+
+
+@LOOPS.register_module()
+class OperatingPointTestLoop(_OperatingPointLoop, TestLoop):
+    """Test at each operating point and report what it costs and scores.
+
+    A table is printed, and ``operating_points.json``, ``.csv`` and ``.png`` are written
+    in the work directory: the evaluator's metrics, executed MACs, their share of what
+    the model costs with nothing skipped, and latency, for which the points take turns
+    on some batches after the evaluation. A model with nothing to switch is tested once,
+    as ``full``. Where ``points`` leaves out the dense point, one more pass counts its
+    cost.
+
+    Args:
+        runner (Runner): The runner.
+        dataloader (DataLoader | dict): A dataloader or its config.
+        evaluator (Evaluator | dict | list): The evaluator or its config.
+        fp16 (bool): Whether to run in half precision.
+        points (Sequence[str] | None): Names of the points; ``None``: all of them.
+        metric (str | None): The metric to draw and to rank by, more being better;
+            ``None``: the first one.
+
+    Raises:
+        ValueError: For a point that the model does not offer, or an empty dataset.
+
+    Example:
+        >>> test_cfg = dict(type='mmdyn.OperatingPointTestLoop')
+    """
+
+    def __init__(
+        self,
+        runner,
+        dataloader,
+        evaluator,
+        fp16: bool = False,
+        points=None,
+        metric: str | None = None,
+    ):
+        super().__init__(runner, dataloader, evaluator, fp16)
+        self.points = self._choose_points(points)
+        self.metric = metric
+
+    def run(self) -> dict:
+        """Test; returns the metrics of all points."""
+        self.runner.call_hook('before_test')
+        self.runner.call_hook('before_test_epoch')
+        self.runner.model.eval()
+        self._timed_batches: list = []
+        passes = self._run_points()
+        metrics = self._all_metrics(passes)
+        self.runner.call_hook('after_test_epoch', metrics=metrics)
+        self.runner.visualizer.add_scalars(
+            {k: float(v) for k, v in metrics.items() if isinstance(v, Real)}
+        )
+        self.runner.call_hook('after_test')
+        report = self._report(passes)
+        if is_main_process():
+            report.print()
+            self._write(report)
+        return metrics
+
+    @torch.no_grad()
+    def run_iter(self, idx: int, data_batch: Sequence[dict]) -> None:
+        """Run one batch at the operating point in force."""
+        self.runner.call_hook('before_test_iter', batch_idx=idx, data_batch=data_batch)
+        outputs = self._forward(self.runner.model.test_step, data_batch)
+        self.evaluator.process(data_samples=outputs, data_batch=data_batch)
+        self.runner.call_hook(
+            'after_test_iter', batch_idx=idx, data_batch=data_batch, outputs=outputs
+        )
+        self._keep_for_timing(idx, data_batch, len(outputs))
+
+    def _run_point(self, point: OperatingPoint, batches: Iterable) -> _Pass:
+        result = super()._run_point(point, batches)
+        if self.metric is not None and self.metric not in result.metrics:
+            raise ValueError(
+                f'unknown metric {self.metric!r}; measured: {list(result.metrics)}'
+            )
+        return result
+
+    def _keep_for_timing(self, idx: int, data_batch, size: int) -> None:
+        """Keep full batches from all over the dataset, which may be sorted by class."""
+        stride = max(1, len(self.dataloader) // _MAX_TIMED_BATCHES)
+        if idx == 0 and not self._timed_batches:
+            self._batch_size = size
+        elif idx % stride or size != self._batch_size:
+            return
+        if len(self._timed_batches) < _MAX_TIMED_BATCHES:
+            self._timed_batches.append(data_batch)
+
+    def _report(self, passes: list[_Pass]) -> OperatingPointReport:
+        dense = dense_operating_point(self.runner.model)
+        dense_macs = self._dense_macs_per_image(dense, passes)
+        with autocast(enabled=self.fp16):
+            latencies = measure_latency(
+                self.runner.model, self.points, self._timed_batches
+            )
+        return OperatingPointReport(
+            config=self.runner.cfg.filename,
+            checkpoint=self.runner._load_from,
+            device=_describe_device(),
+            batch_size=self._batch_size,
+            dense_point=dense.name,
+            dense_macs_per_image=dense_macs,
+            metric=self.metric,
+            points=[
+                PointResult(
+                    name=each.point.name,
+                    metrics=each.metrics,
+                    macs_per_image=each.meter.macs_per_image,
+                    cost_ratio=each.meter.macs_per_image / dense_macs,
+                    latency_ms=latency,
+                )
+                for each, latency in zip(passes, latencies)
+            ],
+        )
+
+    def _dense_macs_per_image(self, dense: OperatingPoint, passes) -> float:
+        for each in passes:
+            if each.point == dense:
+                return each.meter.macs_per_image
+        self.meter = CostMeter()
+        with at_operating_point(self.runner.model, dense), torch.no_grad():
+            for data_batch in self.dataloader:
+                self._forward(self.runner.model.test_step, data_batch)
+        self.meter.reduce()
+        return self.meter.macs_per_image
+
+    def _write(self, report: OperatingPointReport) -> None:
+        try:
+            path = report.write(self.runner.work_dir)
+        except OSError as error:
+            raise OSError(
+                f'the results printed above could not be written to '
+                f'{self.runner.work_dir}: {error}'
+            ) from error
+        self.runner.logger.info(f'Operating points written to {path.with_suffix(".*")}')
+
+
+def _progress_bar():
+    from rich.console import Console
+    from rich.progress import Progress
+
+    visible = is_main_process() and sys.stderr.isatty()
+    return Progress(console=Console(stderr=True), disable=not visible, transient=True)
+
+
+def _describe_device() -> str:
+    if get_device() == 'cuda':
+        return torch.cuda.get_device_name()
+    return f'{get_device()} ({platform.machine()}, {torch.get_num_threads()} threads)'

@@ -1,0 +1,200 @@
+"""The loops on a runner of MMEngine's with a model small enough to check by hand."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from mmengine.evaluator import BaseMetric
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from mmengine.structures import BaseDataElement
+from torch import nn
+
+from mmdyn import DynamicModule, OperatingPoint
+from mmdyn.engine import OperatingPointTestLoop, OperatingPointValLoop
+
+SIZE = 10
+
+
+class Numbers(torch.utils.data.Dataset):
+    metainfo = dict()
+
+    def __init__(self, size=SIZE):
+        self.size = size
+
+    def __len__(self):
+        return self.size
+
+    def __getitem__(self, index):
+        return dict(inputs=torch.full((4,), float(index)))
+
+
+class Layers(DynamicModule, BaseModel):
+    """One, two or three linear layers; predicts how many of them ran."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(4, 4) for _ in range(3))
+
+    @property
+    def operating_points(self):
+        return tuple(OperatingPoint(f'layers={i}', dict(n=i)) for i in (1, 2, 3))
+
+    def forward(self, inputs, mode='predict'):
+        n = self.operating_point.settings['n']
+        for layer in self.layers[:n]:
+            inputs = layer(inputs)
+        if mode == 'loss':
+            return dict(loss=inputs.square().mean())
+        return [BaseDataElement(n=n, index=i) for i in range(len(inputs))]
+
+
+class Count(BaseMetric):
+    default_prefix = 'count'
+
+    def process(self, data_batch, data_samples):
+        self.results += [sample['n'] for sample in data_samples]
+
+    def compute_metrics(self, results):
+        return dict(layers=float(np.mean(results)), samples=len(results))
+
+
+class Recorder:
+    def __init__(self):
+        self.tags = []
+
+    def __call__(self, scalars, step=0, file_path=None):
+        self.tags.append(scalars)
+
+
+def make_runner(tmp_path, model=None, size=SIZE, **loop):
+    loader = dict(
+        batch_size=4,
+        num_workers=0,
+        dataset=Numbers(size),
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        collate_fn=dict(type='default_collate'),
+    )
+    kind = loop.pop('kind', 'test')
+    name = 'Test' if kind == 'test' else 'Val'
+    return Runner(
+        model=model or Layers(),
+        work_dir=str(tmp_path),
+        experiment_name=f'{tmp_path.name}_{id(loader)}',
+        log_level='WARNING',
+        **{
+            f'{kind}_dataloader': loader,
+            f'{kind}_evaluator': [Count()],
+            f'{kind}_cfg': dict(type=f'mmdyn.OperatingPoint{name}Loop', **loop),
+        },
+    )
+
+
+EXPECTED = {
+    f'layers={n}/{key}': value
+    for n in (1, 2, 3)
+    for key, value in {
+        'count/layers': n,
+        'count/samples': SIZE,
+        'macs_per_image': 16 * n,
+    }.items()
+}
+
+
+def test_test_loop_evaluates_every_point_and_reports(tmp_path, capsys):
+    runner = make_runner(tmp_path)
+    assert isinstance(runner.test_loop, OperatingPointTestLoop)
+    metrics = runner.test()
+    assert metrics == {**EXPECTED, 'count/layers': 3, 'count/samples': SIZE}
+    report = json.loads((tmp_path / 'operating_points.json').read_text())
+    assert [p['name'] for p in report['points']] == ['layers=1', 'layers=2', 'layers=3']
+    assert [p['macs_per_image'] for p in report['points']] == [16, 32, 48]
+    assert [p['cost_ratio'] for p in report['points']] == pytest.approx([1 / 3, 2 / 3, 1])
+    assert report['points'][0]['metrics'] == {'count/layers': 1, 'count/samples': SIZE}
+    assert report['batch_size'] == 4
+    assert all(p['latency_ms']['median'] > 0 for p in report['points'])
+    assert 'layers=2' in capsys.readouterr().out
+    assert (tmp_path / 'operating_points.png').exists()
+    assert runner.model.operating_point.name == 'layers=3'
+
+
+def test_metrics_reach_the_visualizer_by_point(tmp_path):
+    runner = make_runner(tmp_path)
+    recorder = runner.visualizer.add_scalars = Recorder()
+    runner.test()
+    sent = {key: value for tags in recorder.tags for key, value in tags.items()}
+    assert sent['layers=2/count/layers'] == 2
+
+
+def test_chosen_points_in_their_order(tmp_path):
+    metrics = make_runner(tmp_path, points=['layers=2', 'layers=1']).test()
+    assert metrics['count/layers'] == 1  # of the last one: the dense point did not run
+    report = json.loads((tmp_path / 'operating_points.json').read_text())
+    assert [p['name'] for p in report['points']] == ['layers=2', 'layers=1']
+    # The dense cost is counted all the same.
+    assert report['dense_macs_per_image'] == 48
+    assert report['points'][0]['cost_ratio'] == pytest.approx(2 / 3)
+
+
+def test_static_model_is_tested_once_as_full(tmp_path):
+    class Static(Layers):
+        operating_points = (OperatingPoint('full', dict(n=2)),)
+
+    metrics = make_runner(tmp_path, Static()).test()
+    assert metrics['full/macs_per_image'] == 32 and metrics['count/layers'] == 2
+    report = json.loads((tmp_path / 'operating_points.json').read_text())
+    assert [(p['name'], p['cost_ratio']) for p in report['points']] == [('full', 1.0)]
+
+
+def test_val_loop_gives_hooks_the_metrics_of_all_points(tmp_path):
+    runner = make_runner(tmp_path, kind='val')
+    seen = []
+    runner.call_hook = lambda name, **kw: seen.append((name, kw.get('metrics')))
+    assert isinstance(runner.val_loop, OperatingPointValLoop)
+    metrics = runner.val_loop.run()
+    assert metrics == {**EXPECTED, 'count/layers': 3, 'count/samples': SIZE}
+    assert next(iter(metrics)) == 'count/layers'  # what save_best='auto' takes
+    names = [name for name, _ in seen]
+    assert names[:2] == ['before_val', 'before_val_epoch']
+    assert names[-2:] == ['after_val_epoch', 'after_val']
+    assert names.count('after_val_iter') == 3 * 3
+    assert dict(seen)['after_val_epoch'] == metrics
+    assert not (tmp_path / 'operating_points.json').exists()
+
+
+@pytest.mark.parametrize('kind', ['test', 'val'])
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        (dict(points=['layers=4']), r"\['layers=4'\]; valid ones: \['layers=1', "),
+        (dict(points=[]), 'points is empty; valid ones'),
+        (dict(size=0), 'dataset.*empty'),
+    ],
+)
+def test_refusals_before_any_work(tmp_path, kind, settings, message):
+    runner = make_runner(tmp_path, kind=kind, **settings)
+    with pytest.raises(ValueError, match=message):
+        getattr(runner, f'{kind}_loop')
+
+
+def test_unknown_metric_is_found_after_the_first_point(tmp_path):
+    runner = make_runner(tmp_path, metric='mIoU')
+    with pytest.raises(ValueError, match="unknown metric 'mIoU'; measured: .*layers"):
+        runner.test()
+
+
+def test_results_are_printed_even_if_they_cannot_be_written(tmp_path, capsys):
+    (tmp_path / 'operating_points.json').mkdir()
+    with pytest.raises(OSError, match='printed above could not be written to'):
+        make_runner(tmp_path).test()
+    assert 'layers=3' in capsys.readouterr().out
+
+
+def test_point_in_force_comes_back_after_a_failure(tmp_path):
+    runner = make_runner(tmp_path)
+    runner.model.set_operating_point('layers=2')
+    runner.test_evaluator.process = lambda **_: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        runner.test()
+    assert runner.model.operating_point.name == 'layers=2'
