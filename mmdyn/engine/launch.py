@@ -12,7 +12,13 @@ from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-__all__ = ['add_launch_arguments', 'build_runner', 'load_config']
+__all__ = [
+    'add_launch_arguments',
+    'build_runner',
+    'load_config',
+    'refuse_empty_dataset',
+    'set_loader_defaults',
+]
 
 
 def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,3 +92,30 @@ def build_runner(cfg: Config) -> Runner:
     if 'runner_type' in cfg:
         return RUNNERS.build(cfg)
     return Runner.from_cfg(cfg)
+
+
+def refuse_empty_dataset(runner: Runner, name: str) -> None:
+    """Build a dataloader of the runner now and make sure that it has something to load.
+
+    Args:
+        runner (Runner): The runner.
+        name (str): ``'train_dataloader'``, ``'val_dataloader'`` or ``'test_dataloader'``.
+
+    Raises:
+        ValueError: If its dataset is empty; the message says where it looked.
+    """
+    try:
+        size = len(getattr(runner, name).dataset)
+    except ValueError as error:
+        # What NumPy says when MMEngine's datasets put nothing together.
+        if 'need at least one array to concatenate' not in str(error):
+            raise
+        size = 0
+    if size == 0:
+        dataset = runner.cfg[name].dataset
+        places = [
+            f'{key}={dataset[key]!r}'
+            for key in ('data_root', 'ann_file', 'data_prefix')
+            if dataset.get(key)
+        ]
+        raise ValueError(f'{name}.dataset is empty; it looked in {", ".join(places)}')

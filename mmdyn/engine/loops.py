@@ -48,12 +48,12 @@ class _OperatingPointLoop:
         offered = {p.name: p for p in operating_points(self.runner.model)}
         names = list(offered) if names is None else list(names)
         unknown = [name for name in names if name not in offered]
-        if unknown or not names:
+        if unknown:
             raise ValueError(
                 f'unknown operating points {unknown}; valid ones: {list(offered)}'
-                if unknown
-                else f'points is empty; valid ones: {list(offered)}'
             )
+        if not names:
+            raise ValueError(f'points is empty; valid ones: {list(offered)}')
         return [offered[name] for name in names]
 
     def _run_points(self) -> list[_Pass]:
@@ -242,7 +242,7 @@ class OperatingPointTestLoop(_OperatingPointLoop, TestLoop):
             )
         return OperatingPointReport(
             config=self.runner.cfg.filename,
-            checkpoint=self.runner._load_from,
+            checkpoint=self.runner.cfg.get('load_from'),
             device=_describe_device(),
             batch_size=self._batch_size,
             dense_point=dense.name,

@@ -1,0 +1,149 @@
+"""Test a model of any mmpretrain, mmseg or mmdet config at its operating points.
+
+Prints what each point scores, executes and takes, and writes operating_points.json, .csv
+and .png in the work directory. A model with nothing to switch is tested once.
+
+example: python tools/test.py CONFIG CHECKPOINT --points exit=1 balanced
+"""
+
+from __future__ import annotations
+
+import argparse
+from copy import deepcopy
+
+import mmengine
+from mmengine.config import Config, ConfigDict
+from mmengine.evaluator import DumpResults
+
+from mmdyn.engine.checkpoint import load_fitting_checkpoint
+from mmdyn.engine.launch import (
+    add_launch_arguments,
+    build_runner,
+    load_config,
+    refuse_empty_dataset,
+    set_loader_defaults,
+)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    add_launch_arguments(parser)
+    parser.add_argument(
+        '--points',
+        nargs='+',
+        metavar='POINT',
+        help='operating points to test (default: all that the model offers)',
+    )
+    parser.add_argument(
+        '--metric',
+        help='metric to draw and to rank points by (default: the first one)',
+    )
+    parser.add_argument('--out', metavar='FILE', help='write results to this file')
+    parser.add_argument(
+        '--out-item',
+        choices=['metrics', 'pred'],
+        help='what --out writes (default: pred, the predictions)',
+    )
+    parser.add_argument(
+        '--amp', action='store_true', help='test in automatic mixed precision'
+    )
+    parser.add_argument('--show-dir', help='where to write pictures of predictions')
+    parser.add_argument(
+        '--show', action='store_true', help='show predictions in a window'
+    )
+    parser.add_argument(
+        '--interval', type=int, default=1, help='show every so many samples'
+    )
+    parser.add_argument(
+        '--wait-time', type=float, default=2, help='seconds a window stays open'
+    )
+    parser.add_argument('--tta', action='store_true', help='augment at test time')
+    args = parser.parse_args()
+    if args.out_item and not args.out:
+        parser.error('--out-item needs --out FILE')
+    return args
+
+
+def merge_args(cfg: Config, args: argparse.Namespace) -> None:
+    cfg.load_from = args.checkpoint
+    use_operating_point_loop(cfg, args)
+    if args.show or args.show_dir:
+        show_predictions(cfg, args)
+    if args.tta:
+        augment(cfg)
+    set_loader_defaults(cfg, ['test_dataloader'], pin_memory=not args.no_pin_memory)
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+
+
+def use_operating_point_loop(cfg: Config, args: argparse.Namespace) -> None:
+    loop = cfg.get('test_cfg') or ConfigDict()
+    if loop.get('type', 'TestLoop') == 'TestLoop':
+        loop['type'] = 'mmdyn.OperatingPointTestLoop'
+    for name in ('points', 'metric'):
+        if getattr(args, name):
+            loop[name] = getattr(args, name)
+    if args.amp:
+        loop['fp16'] = True
+    cfg.test_cfg = loop
+
+
+def show_predictions(cfg: Config, args: argparse.Namespace) -> None:
+    hook = cfg.get('default_hooks', {}).get('visualization')
+    if hook is None:
+        raise ValueError('--show and --show-dir need a visualization hook in the config')
+    hook.update(show=args.show, wait_time=args.wait_time, interval=args.interval)
+    if cfg.get('default_scope') == 'mmpretrain':
+        hook.update(enable=True, out_dir=args.show_dir)
+    else:
+        hook.update(draw=True)
+        cfg.visualizer.save_dir = args.show_dir
+
+
+def augment(cfg: Config) -> None:
+    if 'tta_model' not in cfg:
+        if cfg.get('default_scope') != 'mmpretrain':
+            raise ValueError('--tta needs tta_model and tta_pipeline in the config')
+        cfg.tta_model = dict(type='AverageClsScoreTTA')
+    if 'tta_pipeline' not in cfg:
+        pipeline = deepcopy(cfg.test_dataloader.dataset.pipeline)
+        flips = [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)]
+        tta = dict(type='TestTimeAug', transforms=[flips, [pipeline[-1]]])
+        cfg.tta_pipeline = [*pipeline[:-1], tta]
+    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = load_config(args)
+    merge_args(cfg, args)
+    runner = build_runner(cfg)
+    refuse_empty_dataset(runner, 'test_dataloader')
+    load_fitting_checkpoint(runner.model, args.checkpoint)
+    dump_predictions = args.out and args.out_item != 'metrics'
+    if dump_predictions or args.show or args.show_dir:
+        require_one_point(runner)
+    if dump_predictions:
+        runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
+    metrics = runner.test()
+    if args.out and not dump_predictions:
+        mmengine.dump(metrics, args.out)
+
+
+def require_one_point(runner) -> None:
+    """Refuse to write the predictions of several points over one another."""
+    points = [point.name for point in getattr(runner.test_loop, 'points', [])]
+    if len(points) > 1:
+        raise ValueError(
+            f'predictions are those of one operating point: choose it with --points, '
+            f'among {points}'
+        )
+
+
+if __name__ == '__main__':
+    main()

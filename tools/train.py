@@ -1,0 +1,101 @@
+"""Train a model of any mmpretrain, mmseg or mmdet config.
+
+example: python tools/train.py configs/multi_exit/resnet20_multi-exit_15e_digits.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from mmengine.config import Config
+from mmengine.runner import find_latest_checkpoint
+
+from mmdyn.engine.launch import (
+    add_launch_arguments,
+    build_runner,
+    load_config,
+    refuse_empty_dataset,
+    set_loader_defaults,
+)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config file')
+    add_launch_arguments(parser)
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='go on from a checkpoint; without a path, from the latest one in the work '
+        'directory',
+    )
+    parser.add_argument(
+        '--amp', action='store_true', help='train in automatic mixed precision'
+    )
+    parser.add_argument(
+        '--no-validate', action='store_true', help='do not evaluate during training'
+    )
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help="scale the learning rate by the batch size over auto_scale_lr's base",
+    )
+    parser.add_argument(
+        '--no-persistent-workers',
+        action='store_true',
+        help='start the loading workers anew each epoch',
+    )
+    return parser.parse_args()
+
+
+def merge_args(cfg: Config, args: argparse.Namespace) -> None:
+    if args.no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    if args.amp:
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if args.resume:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+    if args.auto_scale_lr:
+        if 'auto_scale_lr' not in cfg:
+            raise ValueError('--auto-scale-lr needs auto_scale_lr in the config')
+        cfg.auto_scale_lr.enable = True
+    set_loader_defaults(
+        cfg,
+        ['train_dataloader', 'val_dataloader', 'test_dataloader'],
+        pin_memory=not args.no_pin_memory,
+        persistent_workers=not args.no_persistent_workers,
+    )
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = load_config(args)
+    merge_args(cfg, args)
+    runner = build_runner(cfg)
+    refuse_empty_dataset(runner, 'train_dataloader')
+    if cfg.get('val_dataloader'):
+        refuse_empty_dataset(runner, 'val_dataloader')
+    try:
+        runner.train()
+    except KeyboardInterrupt:
+        latest = find_latest_checkpoint(runner.work_dir)
+        if latest is None:
+            sys.exit('interrupted before the first checkpoint')
+        print(
+            f'interrupted; the last checkpoint is {latest}. Go on from it with --resume',
+            file=sys.stderr,
+        )
+        sys.exit(130)
+
+
+if __name__ == '__main__':
+    main()
