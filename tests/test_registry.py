@@ -1,0 +1,58 @@
+"""What a user's project sees of mmdyn, in fresh interpreters."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+
+def run(code):
+    return subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_scope_resolves_without_custom_imports():
+    done = run(
+        """
+        import sys
+        from mmengine.registry import LOOPS, MODELS, init_default_scope
+        assert not any(name.startswith('mmdyn') for name in sys.modules)
+        init_default_scope('mmpretrain')
+        assert MODELS.build(dict(type='mmdyn.ResNetMoD', depth=18)).depth == 18
+        assert LOOPS.get('mmdyn.OperatingPointTestLoop').__name__.startswith('Operating')
+        """
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize('name', ['MultiExitClassifier', 'ConfidencePolicy'])
+def test_missing_mmpretrain_is_named_when_it_is_needed(name):
+    done = run(
+        f"""
+        import sys
+        sys.modules['mmpretrain'] = None  # as if it were not installed
+        import mmdyn
+        from mmdyn.registry import MODELS
+        MODELS.build(dict(type='mmdyn.ResNet', depth=18))
+        MODELS.build(dict(type='mmdyn.{name}'))
+        """
+    )
+    assert f'mmdyn.{name} needs mmpretrain, which is not installed' in done.stderr
+    assert 'Traceback' in done.stderr and done.returncode == 1
+
+
+def test_import_is_light():
+    done = run(
+        """
+        import sys
+        import mmdyn
+        heavy = {'matplotlib', 'mmpretrain', 'mmseg', 'mmdet', 'mmcv'} & set(sys.modules)
+        assert not heavy, heavy
+        """
+    )
+    assert done.returncode == 0, done.stderr

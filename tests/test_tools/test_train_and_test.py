@@ -1,0 +1,148 @@
+"""Whole runs through tools/train.py and tools/test.py."""
+
+import json
+import pickle
+import signal
+import subprocess
+
+import pytest
+import torch
+from test_tools.conftest import CONFIG, ROOT, command, run_tool, small
+
+
+def losses(work_dir):
+    """Losses of every logged training iteration, by iteration, over all runs."""
+    found = {}
+    for path in sorted(work_dir.glob('*/vis_data/scalars.json')):
+        for line in path.read_text().splitlines():
+            record = json.loads(line)
+            if 'loss' in record:
+                keys = ('loss', 'exit1.loss', 'exit2.loss', 'exit3.loss', 'lr')
+                found[record['step']] = [record[key] for key in keys]
+    return found
+
+
+def test_resumed_training_repeats_the_uninterrupted_one(digits, tmp_path):
+    options = small(digits, epochs=3, images=160)
+    whole, parts = tmp_path / 'whole', tmp_path / 'parts'
+    run_tool('tools/train.py', CONFIG, '--work-dir', whole, *options)
+
+    process = subprocess.Popen(
+        command('tools/train.py', CONFIG, '--work-dir', parts, *options),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for line in process.stdout:
+        if 'Epoch(train) [2][ 2/10]' in line:
+            process.send_signal(signal.SIGINT)
+            break
+    process.stdout.read()
+    message = process.stderr.read()
+    assert process.wait() == 130
+    assert f'the last checkpoint is {parts}/epoch_1.pth' in message
+    assert 'Traceback' not in message
+    assert not (parts / 'epoch_2.pth').exists()
+
+    run_tool('tools/train.py', CONFIG, '--work-dir', parts, '--resume', *options)
+    expected, got = losses(whole), losses(parts)
+    assert sorted(expected) == list(range(1, 31)) == sorted(got)
+    for step in expected:
+        assert got[step] == pytest.approx(expected[step], rel=1e-5), step
+    states = [torch.load(d / 'epoch_3.pth', weights_only=False) for d in (whole, parts)]
+    for key, value in states[0]['state_dict'].items():
+        torch.testing.assert_close(states[1]['state_dict'][key], value)
+
+
+def test_validation_at_every_point_is_logged(trained):
+    records = [
+        json.loads(line)
+        for path in trained.glob('*/vis_data/scalars.json')
+        for line in path.read_text().splitlines()
+    ]
+    val = next(record for record in records if 'accuracy/top1' in record)
+    assert val['exit=3/accuracy/top1'] == val['accuracy/top1']
+    assert val['exit=1/macs_per_image'] < val['exit=2/macs_per_image']
+
+
+def test_all_points_are_reported(trained, digits, tmp_path):
+    checkpoint = trained / 'epoch_1.pth'
+    done = run_tool(
+        'tools/test.py', CONFIG, checkpoint, '--work-dir', tmp_path, *small(digits)
+    )
+    report = json.loads((tmp_path / 'operating_points.json').read_text())
+    names = [point['name'] for point in report['points']]
+    assert names[:3] == ['exit=1', 'exit=2', 'exit=3'] and len(names) >= 5
+    assert report['config'].endswith(CONFIG) and report['checkpoint'] == str(checkpoint)
+    for name in names:
+        assert any(line.startswith(f'│ {name}') for line in done.stdout.splitlines())
+    for suffix in ('csv', 'png'):
+        assert (tmp_path / f'operating_points.{suffix}').stat().st_size > 100
+
+
+def test_one_point_and_its_predictions(trained, digits, tmp_path):
+    out = tmp_path / 'predictions.pkl'
+    arguments = [CONFIG, trained / 'epoch_1.pth', '--work-dir', tmp_path, '--out', out]
+    run_tool('tools/test.py', *arguments, '--points', 'exit=2', *small(digits))
+    predictions = pickle.loads(out.read_bytes())
+    assert [p['exit_index'] for p in predictions] == [2] * 40
+    report = json.loads((tmp_path / 'operating_points.json').read_text())
+    assert [point['name'] for point in report['points']] == ['exit=2']
+    right = [p['pred_label'].item() == p['gt_label'].item() for p in predictions]
+    top1 = report['points'][0]['metrics']['accuracy/top1']
+    assert top1 == pytest.approx(100 * sum(right) / 40, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['--points', 'exit=9'], "['exit=9']; valid ones: ['exit=1', 'exit=2', 'exit=3'"),
+        (['--out', 'all.pkl'], 'choose it with --points'),
+        (['--out-item', 'pred'], '--out-item needs --out FILE'),
+    ],
+)
+def test_refused_arguments(trained, digits, tmp_path, arguments, message):
+    done = run_tool(
+        'tools/test.py',
+        CONFIG,
+        trained / 'epoch_1.pth',
+        '--work-dir',
+        tmp_path,
+        *arguments,
+        *small(digits),
+        check=False,
+    )
+    assert done.returncode != 0 and message in done.stderr
+    assert not (tmp_path / 'operating_points.json').exists()
+
+
+def test_checkpoint_that_does_not_fit(trained, digits, tmp_path):
+    state = torch.load(trained / 'epoch_1.pth', weights_only=False)
+    del state['state_dict']['exits.0.fc.weight']
+    torch.save(state, tmp_path / 'lacking.pth')
+    done = run_tool(
+        'tools/test.py',
+        CONFIG,
+        tmp_path / 'lacking.pth',
+        '--work-dir',
+        tmp_path,
+        *small(digits),
+        check=False,
+    )
+    assert done.returncode != 0
+    assert 'does not fit the model: it lacks 1 keys, exits.0.fc.weight' in done.stderr
+
+
+def test_empty_training_set(digits, tmp_path):
+    for digit in range(10):
+        (tmp_path / 'train' / str(digit)).mkdir(parents=True)
+    options = [*small(digits), f'train_dataloader.dataset.data_root={tmp_path}']
+    done = run_tool(
+        'tools/train.py', CONFIG, '--work-dir', tmp_path, *options, check=False
+    )
+    assert done.returncode != 0
+    assert (
+        f"Found 0 files in subfolders of: {{'img_path': '{tmp_path}/train'}}"
+        in done.stderr
+    )
