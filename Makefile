@@ -1,0 +1,41 @@
+DEMO_CONFIG = configs/multi_exit/resnet20_multi-exit_15e_digits.py
+DEMO_DIR = work_dirs/demo
+VENV_PYTHON = .venv/bin/python
+
+# An existing .venv is kept unless PYTHON asks for another version.
+PYTHON ?= $(if $(wildcard $(VENV_PYTHON)),$(VENV_PYTHON),python3)
+
+.PHONY: help demo test lint clean python
+
+help:
+	@echo 'make demo    install, train a small dynamic network and test it'
+	@echo 'make test    install everything and run the tests (PYTEST_ARGS=...)'
+	@echo 'make lint    check the code with ruff'
+	@echo 'make clean   delete what the above made, except compiled wheels in .cache'
+	@echo 'Choose a Python with PYTHON=python3.10, python3.11 or python3.12.'
+
+python:
+	@$(PYTHON) -c '' 2>/dev/null || { \
+		echo "PYTHON='$(PYTHON)' does not run; give a Python 3.10, 3.11 or 3.12," \
+			"for example: make demo PYTHON=python3.12" >&2; exit 2; }
+
+demo: python
+	@$(PYTHON) tools/dev/environment.py demo
+	@echo 'Writing the digits of scikit-learn to data/digits'
+	@$(VENV_PYTHON) tools/dataset_converters/digits.py data/digits
+	@echo 'Training $(DEMO_CONFIG)'
+	@$(VENV_PYTHON) tools/train.py $(DEMO_CONFIG) --work-dir $(DEMO_DIR)
+	@echo 'Testing the trained model'
+	@$(VENV_PYTHON) tools/test.py $(DEMO_CONFIG) $$(cat $(DEMO_DIR)/last_checkpoint) \
+		--work-dir $(DEMO_DIR)
+
+test: python
+	@$(PYTHON) tools/dev/environment.py test
+	@$(VENV_PYTHON) -m pytest $(PYTEST_ARGS)
+
+lint: python
+	@$(PYTHON) tools/dev/environment.py test
+	@$(VENV_PYTHON) -m ruff check .
+
+clean:
+	@rm -rf .venv .pytest_cache .ruff_cache data/digits $(DEMO_DIR)

@@ -1,0 +1,111 @@
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[2] / 'tools' / 'dev' / 'environment.py'
+spec = importlib.util.spec_from_file_location('environment', SCRIPT)
+environment = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(environment)
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A project with a finished `.venv` of Python 3.11, as yet without stamps."""
+    (tmp_path / 'requirements').mkdir()
+    for name in ('constraints', 'demo', 'test'):
+        (tmp_path / 'requirements' / f'{name}.txt').write_text(f'{name}==1\n')
+    (tmp_path / 'setup.py').write_text('setup()\n')
+    (tmp_path / '.venv' / 'bin').mkdir(parents=True)
+    (tmp_path / '.venv' / 'bin' / 'python').touch()
+    (tmp_path / '.venv' / 'pyvenv.cfg').write_text('home = /usr\nversion = 3.11.7\n')
+    return tmp_path
+
+
+@pytest.mark.parametrize('version', [(3, 10, 0), (3, 11, 7), (3, 12, 1)])
+def test_supported_versions_have_no_problem(version):
+    assert environment.version_problem(version) == ''
+
+
+@pytest.mark.parametrize('version', [(2, 7, 18), (3, 9, 18), (3, 13, 0)])
+def test_other_versions_are_named_with_the_supported_ones(version):
+    problem = environment.version_problem(version)
+    assert f'Python {version[0]}.{version[1]} is not supported' in problem
+    assert '3.10, 3.11, 3.12' in problem
+    assert 'PYTHON=' in problem
+    assert '\n' not in problem
+
+
+def test_venv_version_is_read_from_its_configuration(root):
+    assert environment.venv_version(root / '.venv') == '3.11'
+
+
+def test_venv_without_an_interpreter_has_no_version(root):
+    (root / '.venv' / 'bin' / 'python').unlink()
+    assert environment.venv_version(root / '.venv') == ''
+    assert environment.venv_version(root / 'absent') == ''
+
+
+def test_environment_without_a_stamp_is_out_of_date(root):
+    assert not environment.is_current(root, root / '.venv', 'demo', '3.11')
+
+
+def test_test_environment_serves_the_demo_but_not_the_reverse(root):
+    venv = root / '.venv'
+    environment.write_stamps(root, venv, 'demo', '3.11')
+    assert environment.is_current(root, venv, 'demo', '3.11')
+    assert not environment.is_current(root, venv, 'test', '3.11')
+    environment.write_stamps(root, venv, 'test', '3.11')
+    assert environment.is_current(root, venv, 'demo', '3.11')
+    assert environment.is_current(root, venv, 'test', '3.11')
+
+
+def test_environment_of_another_python_is_out_of_date(root):
+    venv = root / '.venv'
+    environment.write_stamps(root, venv, 'test', '3.11')
+    assert not environment.is_current(root, venv, 'demo', '3.12')
+
+
+@pytest.mark.parametrize(
+    'name, outdated',
+    [
+        ('setup.py', {'demo', 'test'}),
+        ('requirements/constraints.txt', {'demo', 'test'}),
+        ('requirements/demo.txt', {'demo', 'test'}),
+        ('requirements/test.txt', {'test'}),
+    ],
+)
+def test_changed_file_outdates_what_depends_on_it(root, name, outdated):
+    venv = root / '.venv'
+    environment.write_stamps(root, venv, 'test', '3.11')
+    (root / name).write_text('changed\n')
+    for target in ('demo', 'test'):
+        current = environment.is_current(root, venv, target, '3.11')
+        assert current == (target not in outdated)
+
+
+def test_last_lines_leave_out_what_hides_the_progress(tmp_path):
+    log = tmp_path / 'log'
+    log.write_text(
+        'one\ntwo\n  Attempting uninstall: x\nWARNING: Location /y is ignored\nthree\n'
+    )
+    assert environment.last_lines(log, 2) == ['two', 'three']
+
+
+def test_failed_command_reports_its_output_and_the_log(tmp_path, monkeypatch):
+    monkeypatch.setattr(environment, 'LOG', tmp_path / 'new' / 'log')
+    command = [sys.executable, '-c', 'print("no such package"); raise SystemExit(1)']
+    with pytest.raises(environment.CommandError) as error:
+        environment.run(command)
+    assert 'no such package' in str(error.value)
+    assert str(environment.LOG) in str(error.value)
+
+
+@pytest.mark.parametrize('arguments', [[], ['domo'], ['demo', 'test']])
+def test_unknown_target_is_refused(arguments):
+    command = [sys.executable, str(SCRIPT), *arguments]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert "use one of ('demo', 'test')" in result.stderr
