@@ -15,13 +15,14 @@ import mmengine
 from mmengine.config import Config, ConfigDict
 from mmengine.evaluator import DumpResults
 
-from mmdyn.engine.checkpoint import load_fitting_checkpoint
+from mmdyn.engine import FittingCheckpointHook
 from mmdyn.engine.launch import (
     add_launch_arguments,
     build_runner,
     load_config,
     refuse_empty_dataset,
     set_loader_defaults,
+    use_pinned_memory,
 )
 
 
@@ -75,7 +76,7 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> None:
         show_predictions(cfg, args)
     if args.tta:
         augment(cfg)
-    set_loader_defaults(cfg, ['test_dataloader'], pin_memory=not args.no_pin_memory)
+    set_loader_defaults(cfg, ['test_dataloader'], pin_memory=use_pinned_memory(args))
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
 
@@ -124,7 +125,7 @@ def main() -> None:
     merge_args(cfg, args)
     runner = build_runner(cfg)
     refuse_empty_dataset(runner, 'test_dataloader')
-    load_fitting_checkpoint(runner.model, args.checkpoint)
+    runner.register_hook(FittingCheckpointHook())
     dump_predictions = args.out and args.out_item != 'metrics'
     if dump_predictions or args.show or args.show_dir:
         require_one_point(runner)

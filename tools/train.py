@@ -17,6 +17,7 @@ from mmdyn.engine.launch import (
     load_config,
     refuse_empty_dataset,
     set_loader_defaults,
+    use_pinned_memory,
 )
 
 
@@ -69,7 +70,7 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> None:
     set_loader_defaults(
         cfg,
         ['train_dataloader', 'val_dataloader', 'test_dataloader'],
-        pin_memory=not args.no_pin_memory,
+        pin_memory=use_pinned_memory(args),
         persistent_workers=not args.no_persistent_workers,
     )
     if args.cfg_options:

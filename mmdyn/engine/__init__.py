@@ -1,3 +1,8 @@
+from .hooks import FittingCheckpointHook
 from .loops import OperatingPointTestLoop, OperatingPointValLoop
 
-__all__ = ['OperatingPointTestLoop', 'OperatingPointValLoop']
+__all__ = [
+    'FittingCheckpointHook',
+    'OperatingPointTestLoop',
+    'OperatingPointValLoop',
+]

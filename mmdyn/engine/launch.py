@@ -18,6 +18,7 @@ __all__ = [
     'load_config',
     'refuse_empty_dataset',
     'set_loader_defaults',
+    'use_pinned_memory',
 ]
 
 
@@ -79,6 +80,11 @@ def set_loader_defaults(cfg: Config, names: list[str], **defaults) -> None:
             loader.pop('persistent_workers', None)  # refused without workers
         loader.update(cfg[name])
         cfg[name] = loader
+
+
+def use_pinned_memory(args: argparse.Namespace) -> bool:
+    """Whether dataloaders should pin memory: it only serves a GPU."""
+    return torch.cuda.is_available() and not args.no_pin_memory
 
 
 def build_runner(cfg: Config) -> Runner:

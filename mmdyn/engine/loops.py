@@ -273,13 +273,13 @@ class OperatingPointTestLoop(_OperatingPointLoop, TestLoop):
 
     def _write(self, report: OperatingPointReport) -> None:
         try:
-            path = report.write(self.runner.work_dir)
+            written = report.write(self.runner.work_dir)
         except OSError as error:
             raise OSError(
                 f'the results printed above could not be written to '
                 f'{self.runner.work_dir}: {error}'
             ) from error
-        self.runner.logger.info(f'Operating points written to {path.with_suffix(".*")}')
+        print('Written to', *written, sep='\n  ')
 
 
 def _progress_bar():

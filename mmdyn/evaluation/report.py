@@ -132,27 +132,27 @@ class OperatingPointReport:
             )
         return table
 
-    def write(self, directory: str | Path) -> Path:
-        """Write ``operating_points.json``, ``.csv`` and, if a score exists, ``.png``.
+    def write(self, directory: str | Path) -> list[Path]:
+        """Write ``operating_points.json``, ``.csv`` and, if there is a score, ``.png``.
 
         Args:
             directory (str | Path): An existing directory.
 
         Returns:
-            Path: The last file written.
+            list[Path]: The files written.
 
         Raises:
             OSError: If a file cannot be written.
         """
-        path = Path(directory) / f'{STEM}.json'
+        path = Path(directory) / STEM
+        files = [path.with_suffix('.json'), path.with_suffix('.csv')]
         text = json.dumps(_plain(asdict(self)), indent=2, allow_nan=False)
-        path.write_text(text + '\n')
-        path = path.with_suffix('.csv')
-        self._write_csv(path)
+        files[0].write_text(text + '\n')
+        self._write_csv(files[1])
         if self.metric is not None:
-            path = path.with_suffix('.png')
-            self._draw(path)
-        return path
+            files.append(path.with_suffix('.png'))
+            self._draw(files[2])
+        return files
 
     def _write_csv(self, path: Path) -> None:
         metrics = self.scalar_metrics()

@@ -85,7 +85,7 @@ def draw_curve(
     axes.set_ylabel(metric)
     axes.grid(alpha=0.25)
     axes.spines[['top', 'right']].set_visible(False)
-    axes.legend(frameon=False, fontsize=8, loc='lower right')
+    figure.legend(frameon=False, fontsize=8, loc='outside upper center', ncols=3)
     figure.savefig(path, dpi=200)
 
 

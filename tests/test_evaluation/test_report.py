@@ -67,7 +67,7 @@ def test_csv_holds_the_same_numbers(tmp_path):
 
 
 def test_picture_is_written(tmp_path):
-    path = make().write(tmp_path)
+    path = make().write(tmp_path)[-1]
     assert path.name == 'operating_points.png'
     assert path.read_bytes().startswith(b'\x89PNG')
 
@@ -119,7 +119,7 @@ def test_without_any_score(tmp_path, capsys):
     report = make([PointResult('full', {}, 4e6, 1.0, dict(median=1.0, p90=2.0))])
     report.print()
     assert 'full' in capsys.readouterr().out
-    assert report.write(tmp_path).name == 'operating_points.csv'
+    assert [path.suffix for path in report.write(tmp_path)] == ['.json', '.csv']
 
 
 def test_unwritable_directory(tmp_path):

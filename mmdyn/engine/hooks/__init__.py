@@ -1,0 +1,3 @@
+from .fitting_checkpoint_hook import FittingCheckpointHook
+
+__all__ = ['FittingCheckpointHook']
