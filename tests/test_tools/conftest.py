@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+ENVIRONMENT = {**os.environ, 'PYTHONPATH': str(ROOT)}
 CONFIG = 'configs/multi_exit/resnet20_multi-exit_15e_digits.py'
 
 
@@ -31,7 +32,7 @@ def run_tool(script, *arguments, check=True):
         capture_output=True,
         text=True,
         timeout=300,
-        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        env=ENVIRONMENT,
     )
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done

@@ -1,14 +1,13 @@
 """Two processes on a machine without an accelerator."""
 
 import json
-import os
 import socket
 import subprocess
 import sys
 
 import pytest
 import torch
-from test_tools.conftest import CONFIG, ROOT, run_tool, small
+from test_tools.conftest import CONFIG, ENVIRONMENT, ROOT, run_tool, small
 
 pytestmark = pytest.mark.skipif(
     torch.cuda.is_available(), reason='two processes would need two GPUs'
@@ -19,12 +18,11 @@ def run_distributed(script, *arguments):
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         port = probe.getsockname()[1]
-    environment = {**os.environ, 'PYTHON': sys.executable, 'PORT': str(port)}
-    environment['OMP_NUM_THREADS'] = '1'
+    settings = dict(PYTHON=sys.executable, PORT=str(port), OMP_NUM_THREADS='1')
     done = subprocess.run(
         ['bash', str(ROOT / 'tools' / script), *map(str, arguments)],
         cwd=ROOT,
-        env=environment,
+        env={**ENVIRONMENT, **settings},
         capture_output=True,
         text=True,
         timeout=300,

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 import torch
-from test_tools.conftest import CONFIG, ROOT, command, run_tool, small
+from test_tools.conftest import CONFIG, ENVIRONMENT, ROOT, command, run_tool, small
 
 
 def losses(work_dir):
@@ -30,6 +30,7 @@ def test_resumed_training_repeats_the_uninterrupted_one(digits, tmp_path):
     process = subprocess.Popen(
         command('tools/train.py', CONFIG, '--work-dir', parts, *options),
         cwd=ROOT,
+        env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
