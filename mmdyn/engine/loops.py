@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Real
 
@@ -59,18 +59,21 @@ class _OperatingPointLoop:
     def _run_points(self) -> list[_Pass]:
         passes = []
         with _progress_bar() as bar:
+            task = bar.add_task('', total=len(self.points) * len(self.dataloader))
             for number, point in enumerate(self.points, 1):
                 title = f'{point} ({number} of {len(self.points)})'
-                self.runner.logger.info(f'Operating point {title}')
-                batches = bar.track(self.dataloader, description=title)
+                bar.update(task, description=title)
+                if bar.disable:
+                    self.runner.logger.info(f'Operating point {title}')
                 with at_operating_point(self.runner.model, point):
-                    passes.append(self._run_point(point, batches))
+                    passes.append(self._run_point(point, lambda: bar.advance(task)))
         return passes
 
-    def _run_point(self, point: OperatingPoint, batches: Iterable) -> _Pass:
+    def _run_point(self, point: OperatingPoint, advance: Callable) -> _Pass:
         self.meter = CostMeter()
-        for idx, data_batch in enumerate(batches):
+        for idx, data_batch in enumerate(self.dataloader):
             self.run_iter(idx, data_batch)
+            advance()
         self.meter.reduce()
         metrics = self.evaluator.evaluate(len(self.dataloader.dataset))
         return _Pass(point, metrics, self.meter)
@@ -215,8 +218,8 @@ class OperatingPointTestLoop(_OperatingPointLoop, TestLoop):
         )
         self._keep_for_timing(idx, data_batch, len(outputs))
 
-    def _run_point(self, point: OperatingPoint, batches: Iterable) -> _Pass:
-        result = super()._run_point(point, batches)
+    def _run_point(self, point: OperatingPoint, advance: Callable) -> _Pass:
+        result = super()._run_point(point, advance)
         if self.metric is not None and self.metric not in result.metrics:
             raise ValueError(
                 f'unknown metric {self.metric!r}; measured: {list(result.metrics)}'
