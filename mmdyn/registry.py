@@ -8,39 +8,39 @@ from __future__ import annotations
 
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import LOOPS as MMENGINE_LOOPS
-from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import Registry
 
-__all__ = ['HOOKS', 'LOOPS', 'METRICS', 'MODELS', 'register_unavailable']
+__all__ = ['HOOKS', 'LOOPS', 'MODELS', 'register_unavailable']
 
 MODELS = Registry(
     'model', parent=MMENGINE_MODELS, scope='mmdyn', locations=['mmdyn.models']
 )
 LOOPS = Registry('loop', parent=MMENGINE_LOOPS, scope='mmdyn', locations=['mmdyn.engine'])
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmdyn', locations=['mmdyn.engine'])
-METRICS = Registry(
-    'metric', parent=MMENGINE_METRICS, scope='mmdyn', locations=['mmdyn.evaluation']
-)
 
 
-def register_unavailable(registry: Registry, names: tuple[str, ...], package: str):
-    """Make names whose code needs a missing package fail with its name when built.
+def register_unavailable(
+    registry: Registry, names: tuple[str, ...], package: str, reason: Exception
+) -> None:
+    """Make names whose code needs a package that fails to import say so when built.
 
     Args:
         registry (Registry): Where the names would be registered.
         names (tuple[str, ...]): The registry names that cannot be offered.
-        package (str): The import name of the package that is not installed.
+        package (str): The import name of the package.
+        reason (Exception): What its import raised.
     """
 
-    def refuse(name: str):
+    def refusal(name: str):
         def build(**_):
             raise ImportError(
-                f'mmdyn.{name} needs {package}, which is not installed: run '
-                f"`pip install 'mmdyn[onedl]'` or `pip install 'mmdyn[openmmlab]'`"
-            )
+                f'mmdyn.{name} needs {package}, which cannot be imported '
+                f'({type(reason).__name__}: {reason}). To install it: `pip install '
+                f"'mmdyn[onedl]'` or `pip install 'mmdyn[openmmlab]'`"
+            ) from reason
 
         return build
 
     for name in names:
-        registry.register_module(name=name, module=refuse(name))
+        registry.register_module(name=name, module=refusal(name))

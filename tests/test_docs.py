@@ -3,7 +3,9 @@
 import re
 from pathlib import Path
 
+import mmseg
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
@@ -11,6 +13,8 @@ from mmdyn import operating_points
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / 'docs' / 'swap_a_backbone.md').read_text()
+# On the onedl stack `mmseg::` looks for a distribution that is named otherwise.
+SEGMENTOR = str(Path(mmseg.__file__).parent / '.mim/configs/_base_/models/fcn_r50-d8.py')
 BLOCKS = re.findall(r'```python\n# (?:before|after)\n(.*?)```', PAGE, re.DOTALL)
 
 
@@ -24,6 +28,26 @@ def test_config_builds(block, tmp_path, mmpretrain_scope):
         assert names == ['exit=1', 'exit=2', 'exit=3', 'exit=4', 'quick', 'careful']
     else:
         assert names == ['full']
+
+
+@pytest.mark.parametrize(
+    ('base', 'block'),
+    [
+        ('mmdet::_base_/models/faster-rcnn_r50_fpn.py', "# mmdet's ResNet\n(.*?)```"),
+        (SEGMENTOR, "# mmseg's ResNetV1c\n(.*?)```"),
+    ],
+)
+def test_backbone_of_segmentors_and_detectors(base, block, tmp_path):
+    (change,) = re.findall(f'```python\n{block}', PAGE, re.DOTALL)
+    (tmp_path / 'config.py').write_text(f'_base_ = {base!r}\n{change}')
+    backbone = Config.fromfile(tmp_path / 'config.py').model.backbone
+    backbone.norm_cfg = dict(type='BN')  # SyncBN does not run on a CPU
+    assert backbone.type == 'mmdyn.ResNetMoD'
+    models = [
+        MODELS.build({**backbone, 'type': f'mmdyn.{n}'}) for n in ('ResNet', 'ResNetMoD')
+    ]
+    shapes = [[o.shape for o in model(torch.rand(2, 3, 64, 64))] for model in models]
+    assert shapes[0] == shapes[1] and len(shapes[0]) == 4
 
 
 def test_blocks_are_found():

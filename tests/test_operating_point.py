@@ -4,7 +4,9 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from mmdyn import (
     DynamicModule,
@@ -60,6 +62,20 @@ def test_module_starts_at_its_dense_point_and_switches():
 def test_points_of_bare_and_wrapped_models(wrap):
     names = [p.name for p in operating_points(wrap(Scale()))]
     assert names == ['by=1', 'by=2', 'by=3']
+
+
+def test_points_of_a_distributed_model(tmp_path):
+    dist.init_process_group(
+        'gloo', init_method=f'file://{tmp_path}/store', rank=0, world_size=1
+    )
+    try:
+        model = DistributedDataParallel(nn.Sequential(nn.Linear(1, 1), Scale()))
+        assert [p.name for p in operating_points(model)] == ['by=1', 'by=2', 'by=3']
+        with at_operating_point(model, 'by=1'):
+            one = model(torch.ones(1, 1))
+        torch.testing.assert_close(model(torch.ones(1, 1)), 3 * one)
+    finally:
+        dist.destroy_process_group()
 
 
 @pytest.mark.parametrize('model', [nn.Linear(1, 1), Static(), nn.Sequential(Static())])

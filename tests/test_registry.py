@@ -42,8 +42,8 @@ def test_missing_mmpretrain_is_named_when_it_is_needed(name):
         MODELS.build(dict(type='mmdyn.{name}'))
         """
     )
-    assert f'mmdyn.{name} needs mmpretrain, which is not installed' in done.stderr
-    assert 'Traceback' in done.stderr and done.returncode == 1
+    assert f'mmdyn.{name} needs mmpretrain, which cannot be imported' in done.stderr
+    assert done.returncode == 1
 
 
 def test_import_is_light():

@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import argparse
 from copy import deepcopy
+from pathlib import Path
 
 import mmengine
 from mmengine.config import Config, ConfigDict
+from mmengine.dist import is_main_process
 from mmengine.evaluator import DumpResults
+from mmengine.fileio.handlers import file_handlers
+from mmengine.runner import TestLoop
 
 from mmdyn.engine import FittingCheckpointHook
 from mmdyn.engine.launch import (
@@ -66,6 +70,10 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.out_item and not args.out:
         parser.error('--out-item needs --out FILE')
+    suffix = Path(args.out or 'x.pkl').suffix[1:]
+    valid = ['pkl', 'pickle'] if args.out_item != 'metrics' else sorted(file_handlers)
+    if suffix not in valid:
+        parser.error(f'--out needs a suffix among {valid}, got {args.out!r}')
     return args
 
 
@@ -83,7 +91,7 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> None:
 
 def use_operating_point_loop(cfg: Config, args: argparse.Namespace) -> None:
     loop = cfg.get('test_cfg') or ConfigDict()
-    if loop.get('type', 'TestLoop') == 'TestLoop':
+    if loop.get('type') in (None, 'TestLoop', 'mmengine.TestLoop', TestLoop):
         loop['type'] = 'mmdyn.OperatingPointTestLoop'
     for name in ('points', 'metric'):
         if getattr(args, name):
@@ -102,7 +110,8 @@ def show_predictions(cfg: Config, args: argparse.Namespace) -> None:
         hook.update(enable=True, out_dir=args.show_dir)
     else:
         hook.update(draw=True)
-        cfg.visualizer.save_dir = args.show_dir
+        if args.show_dir:
+            cfg.visualizer.save_dir = args.show_dir
 
 
 def augment(cfg: Config) -> None:
@@ -132,7 +141,7 @@ def main() -> None:
     if dump_predictions:
         runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
     metrics = runner.test()
-    if args.out and not dump_predictions:
+    if args.out and not dump_predictions and is_main_process():
         mmengine.dump(metrics, args.out)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
+from contextlib import redirect_stdout
 from copy import deepcopy
 from pathlib import Path
 
@@ -95,9 +97,10 @@ def build_runner(cfg: Config) -> Runner:
         torch.distributed.init_process_group('gloo')
         wrapper = cfg.get('model_wrapper_cfg') or dict(type='MMDistributedDataParallel')
         cfg.model_wrapper_cfg = {**wrapper, 'device_ids': None}
-    if 'runner_type' in cfg:
-        return RUNNERS.build(cfg)
-    return Runner.from_cfg(cfg)
+    # MMEngine's logger writes to what is stdout while the runner is built; ours keeps
+    # stdout for results.
+    with redirect_stdout(sys.stderr):
+        return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 
 
 def refuse_empty_dataset(runner: Runner, name: str) -> None:

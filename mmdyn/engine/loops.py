@@ -6,6 +6,7 @@ import platform
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from numbers import Real
 
 import torch
@@ -13,6 +14,7 @@ from mmengine.device import get_device
 from mmengine.dist import is_main_process
 from mmengine.runner import TestLoop, ValLoop
 from mmengine.runner.amp import autocast
+from mmengine.runner.loops import _parse_losses, _update_losses
 
 from mmdyn.evaluation.cost import CostMeter
 from mmdyn.evaluation.latency import measure_latency
@@ -42,10 +44,13 @@ class _Pass:
 class _OperatingPointLoop:
     """What both loops share: a pass over the dataset for each operating point."""
 
-    def _choose_points(self, names: Sequence[str] | None) -> list[OperatingPoint]:
+    stage: str
+
+    def _choose_points(self, names) -> list[OperatingPoint]:
         if len(self.dataloader.dataset) == 0:
             raise ValueError('the dataset to evaluate on is empty')
         offered = {p.name: p for p in operating_points(self.runner.model)}
+        names = [names] if isinstance(names, str) else names
         names = list(offered) if names is None else list(names)
         unknown = [name for name in names if name not in offered]
         if unknown:
@@ -70,18 +75,21 @@ class _OperatingPointLoop:
         return passes
 
     def _run_point(self, point: OperatingPoint, advance: Callable) -> _Pass:
-        self.meter = CostMeter()
+        self.meter, self._losses = CostMeter(), {}
         for idx, data_batch in enumerate(self.dataloader):
             self.run_iter(idx, data_batch)
             advance()
         self.meter.reduce()
         metrics = self.evaluator.evaluate(len(self.dataloader.dataset))
+        if self._losses:
+            metrics.update(_parse_losses(self._losses, self.stage))
         return _Pass(point, metrics, self.meter)
 
     def _forward(self, step, data_batch):
         """Run a step of the model, counting what it executes."""
         with self.meter, autocast(enabled=self.fp16):
             outputs = step(data_batch)
+        outputs, self._losses = _update_losses(outputs, self._losses)
         self.meter.images += len(outputs)
         return outputs
 
@@ -114,7 +122,7 @@ class OperatingPointValLoop(_OperatingPointLoop, ValLoop):
         dataloader (DataLoader | dict): A dataloader or its config.
         evaluator (Evaluator | dict | list): The evaluator or its config.
         fp16 (bool): Whether to run in half precision.
-        points (Sequence[str] | None): Names of the points; ``None``: all of them.
+        points (str | Sequence[str] | None): Names of the points; ``None``: all of them.
 
     Raises:
         ValueError: For a point that the model does not offer, or an empty dataset.
@@ -122,6 +130,8 @@ class OperatingPointValLoop(_OperatingPointLoop, ValLoop):
     Example:
         >>> val_cfg = dict(type='mmdyn.OperatingPointValLoop')
     """
+
+    stage = 'val'
 
     def __init__(self, runner, dataloader, evaluator, fp16: bool = False, points=None):
         super().__init__(runner, dataloader, evaluator, fp16)
@@ -164,9 +174,9 @@ class OperatingPointTestLoop(_OperatingPointLoop, TestLoop):
         dataloader (DataLoader | dict): A dataloader or its config.
         evaluator (Evaluator | dict | list): The evaluator or its config.
         fp16 (bool): Whether to run in half precision.
-        points (Sequence[str] | None): Names of the points; ``None``: all of them.
+        points (str | Sequence[str] | None): Names of the points; ``None``: all of them.
         metric (str | None): The metric to draw and to rank by, more being better;
-            ``None``: the first one.
+            ``None`` or unknown: the first one.
 
     Raises:
         ValueError: For a point that the model does not offer, or an empty dataset.
@@ -174,6 +184,8 @@ class OperatingPointTestLoop(_OperatingPointLoop, TestLoop):
     Example:
         >>> test_cfg = dict(type='mmdyn.OperatingPointTestLoop')
     """
+
+    stage = 'test'
 
     def __init__(
         self,
@@ -194,14 +206,16 @@ class OperatingPointTestLoop(_OperatingPointLoop, TestLoop):
         self.runner.call_hook('before_test_epoch')
         self.runner.model.eval()
         self._timed_batches: list = []
+        self._is_first_pass = True
         passes = self._run_points()
         metrics = self._all_metrics(passes)
+        # Before the hooks: an EMA hook takes its weights out of the model there.
+        report = self._report(passes)
         self.runner.call_hook('after_test_epoch', metrics=metrics)
         self.runner.visualizer.add_scalars(
             {k: float(v) for k, v in metrics.items() if isinstance(v, Real)}
         )
         self.runner.call_hook('after_test')
-        report = self._report(passes)
         if is_main_process():
             report.print()
             self._write(report)
@@ -216,33 +230,33 @@ class OperatingPointTestLoop(_OperatingPointLoop, TestLoop):
         self.runner.call_hook(
             'after_test_iter', batch_idx=idx, data_batch=data_batch, outputs=outputs
         )
-        self._keep_for_timing(idx, data_batch, len(outputs))
+        if self._is_first_pass:
+            self._keep_for_timing(idx, data_batch, len(outputs))
 
     def _run_point(self, point: OperatingPoint, advance: Callable) -> _Pass:
         result = super()._run_point(point, advance)
-        if self.metric is not None and self.metric not in result.metrics:
-            raise ValueError(
-                f'unknown metric {self.metric!r}; measured: {list(result.metrics)}'
-            )
+        self._is_first_pass = False
         return result
 
     def _keep_for_timing(self, idx: int, data_batch, size: int) -> None:
         """Keep full batches from all over the dataset, which may be sorted by class."""
-        stride = max(1, len(self.dataloader) // _MAX_TIMED_BATCHES)
-        if idx == 0 and not self._timed_batches:
+        if idx == 0:
             self._batch_size = size
-        elif idx % stride or size != self._batch_size:
-            return
-        if len(self._timed_batches) < _MAX_TIMED_BATCHES:
+        stride = -(-len(self.dataloader) // _MAX_TIMED_BATCHES)
+        if idx % stride == 0 and size == self._batch_size:
             self._timed_batches.append(data_batch)
 
     def _report(self, passes: list[_Pass]) -> OperatingPointReport:
         dense = dense_operating_point(self.runner.model)
-        dense_macs = self._dense_macs_per_image(dense, passes)
-        with autocast(enabled=self.fp16):
-            latencies = measure_latency(
-                self.runner.model, self.points, self._timed_batches
-            )
+        with _progress_bar() as bar:
+            dense_macs = self._dense_macs_per_image(dense, passes, bar)
+            with autocast(enabled=self.fp16):
+                latencies = measure_latency(
+                    self.runner.model,
+                    self.points,
+                    self._timed_batches,
+                    track=partial(bar.track, description='taking time'),
+                )
         return OperatingPointReport(
             config=self.runner.cfg.filename,
             checkpoint=self.runner.cfg.get('load_from'),
@@ -250,26 +264,42 @@ class OperatingPointTestLoop(_OperatingPointLoop, TestLoop):
             batch_size=self._batch_size,
             dense_point=dense.name,
             dense_macs_per_image=dense_macs,
-            metric=self.metric,
+            metric=self._known_metric(passes),
             points=[
                 PointResult(
                     name=each.point.name,
                     metrics=each.metrics,
                     macs_per_image=each.meter.macs_per_image,
-                    cost_ratio=each.meter.macs_per_image / dense_macs,
+                    cost_ratio=_ratio(each.meter.macs_per_image, dense_macs),
                     latency_ms=latency,
                 )
                 for each, latency in zip(passes, latencies)
             ],
         )
 
-    def _dense_macs_per_image(self, dense: OperatingPoint, passes) -> float:
+    def _known_metric(self, passes: list[_Pass]) -> str | None:
+        """The chosen metric; the first one, with a warning, if no point has it.
+
+        An evaluator may leave a metric out at some points, those that find nothing, so
+        only the last of them tells.
+        """
+        measured = dict.fromkeys(name for each in passes for name in each.metrics)
+        if self.metric is None or self.metric in measured:
+            return self.metric
+        self.runner.logger.warning(
+            f'unknown metric {self.metric!r}; measured: {list(measured)}. '
+            f'Ranking by the first'
+        )
+        return None
+
+    def _dense_macs_per_image(self, dense: OperatingPoint, passes, bar) -> float:
         for each in passes:
             if each.point == dense:
                 return each.meter.macs_per_image
         self.meter = CostMeter()
+        batches = bar.track(self.dataloader, description=f'counting {dense}')
         with at_operating_point(self.runner.model, dense), torch.no_grad():
-            for data_batch in self.dataloader:
+            for data_batch in batches:
                 self._forward(self.runner.model.test_step, data_batch)
         self.meter.reduce()
         return self.meter.macs_per_image
@@ -283,6 +313,11 @@ class OperatingPointTestLoop(_OperatingPointLoop, TestLoop):
                 f'{self.runner.work_dir}: {error}'
             ) from error
         print('Written to', *written, sep='\n  ')
+
+
+def _ratio(macs: float, dense_macs: float) -> float:
+    """Share of the dense cost; not a number for a model with nothing to count."""
+    return macs / dense_macs if dense_macs else float('nan')
 
 
 def _progress_bar():

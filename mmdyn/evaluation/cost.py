@@ -52,11 +52,16 @@ class CostMeter:
         )
 
     def __enter__(self) -> CostMeter:
+        # The fused kernel of nn.MultiheadAttention hides its products from the counter;
+        # the plain path has the same ones.
+        self._fast_attention = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)
         self._counter.__enter__()
         return self
 
     def __exit__(self, *exception) -> None:
         self._counter.__exit__(*exception)
+        torch.backends.mha.set_fastpath_enabled(self._fast_attention)
         self.macs += self._counter.get_total_flops() // 2
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -13,13 +13,15 @@ from mmdyn.operating_point import OperatingPoint, at_operating_point
 
 __all__ = ['measure_latency']
 
-_WARM_UP_ROUNDS = 1
-_MIN_SAMPLES = 20
+_MIN_SAMPLES = 30
 
 
 @torch.no_grad()
 def measure_latency(
-    model: nn.Module, points: Sequence[OperatingPoint], batches: Sequence[dict]
+    model: nn.Module,
+    points: Sequence[OperatingPoint],
+    batches: Sequence[dict],
+    track: Callable[[Sequence], Iterable] = iter,
 ) -> list[dict[str, float]]:
     """Time ``model.test_step`` at each operating point.
 
@@ -30,22 +32,19 @@ def measure_latency(
         model (nn.Module): A model with MMEngine's ``test_step``, in evaluation mode.
         points (Sequence[OperatingPoint]): Points that the model offers.
         batches (Sequence[dict]): Batches as the dataloader gives them.
+        track (Callable): Wraps the batches that will be run, to show progress.
 
     Returns:
         list[dict[str, float]]: For each point, ``median`` and ``p90`` (90th percentile)
         over batches of the milliseconds an image takes.
     """
     rounds = -(-_MIN_SAMPLES // len(batches))
-    samples = np.empty((rounds * len(batches), len(points)))
-    row = 0
-    for number in range(_WARM_UP_ROUNDS + rounds):
-        # One batch is enough to warm up caches and kernels.
-        for batch in batches if number >= _WARM_UP_ROUNDS else batches[:1]:
-            times = [_time_batch(model, point, batch) for point in points]
-            if number >= _WARM_UP_ROUNDS:
-                samples[row] = times
-                row += 1
-    median, p90 = np.percentile(samples, [50, 90], axis=0)
+    schedule = [batches[0], *batches * rounds]  # the first run only warms up
+    samples = [
+        [_time_batch(model, point, batch) for point in points]
+        for batch in track(schedule)
+    ]
+    median, p90 = np.percentile(samples[1:], [50, 90], axis=0)
     return [dict(median=float(m), p90=float(p)) for m, p in zip(median, p90)]
 
 

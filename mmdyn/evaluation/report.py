@@ -38,6 +38,14 @@ class PointResult:
     cost_ratio: float
     latency_ms: Mapping[str, float]
 
+    def __post_init__(self):
+        metrics = {name: _python(value) for name, value in self.metrics.items()}
+        object.__setattr__(self, 'metrics', metrics)
+
+    def score(self, metric: str) -> float:
+        """The value of a metric; not a number where the evaluator gave none."""
+        return self.metrics.get(metric, math.nan)
+
 
 @dataclass
 class OperatingPointReport:
@@ -71,27 +79,29 @@ class OperatingPointReport:
             raise ValueError(f'unknown metric {self.metric!r}; measured: {names}')
 
     def scalar_metrics(self) -> list[str]:
-        """Names of the metrics that are one number."""
-        if not self.points:
-            return []
-        return [k for k, v in self.points[0].metrics.items() if isinstance(v, Real)]
-
-    def score(self, point: PointResult) -> float:
-        """The value of :attr:`metric` at a point."""
-        return point.metrics[self.metric]
+        """Names of the metrics that are one number, at whichever points they exist."""
+        names = [
+            name
+            for point in self.points
+            for name, value in point.metrics.items()
+            if isinstance(value, Real)
+        ]
+        return list(dict.fromkeys(names))
 
     def pareto(self) -> list[bool]:
         """For each point, whether no other is cheaper and as good, or better and as
         cheap."""
-        return pareto_mask(
-            [p.macs_per_image for p in self.points], [self.score(p) for p in self.points]
-        )
+        costs = [point.macs_per_image for point in self.points]
+        return pareto_mask(costs, [point.score(self.metric) for point in self.points])
 
     @classmethod
     def load(cls, path: str | Path) -> OperatingPointReport:
         """Read a report from its JSON file."""
         content = json.loads(Path(path).read_text())
-        points = [PointResult(**point) for point in content.pop('points')]
+        points = [
+            PointResult(**{**point, 'cost_ratio': _python(point['cost_ratio'])})
+            for point in content.pop('points')
+        ]
         return cls(**content, points=points)
 
     def print(self) -> None:
@@ -109,8 +119,8 @@ class OperatingPointReport:
         metrics = self.scalar_metrics()
         caption = (
             f'{self.device}, batch size {self.batch_size}. Cost: share of the MACs at '
-            f'{self.dense_point}, where nothing is skipped. Latency: median and 90th '
-            f'percentile of the time an image takes.'
+            f'{self.dense_point}, where nothing is skipped. ms: time an image takes, '
+            f'median and 90th percentile over batches.'
         )
         if metrics:
             caption += f' *: no point is both cheaper and better in {self.metric}.'
@@ -123,9 +133,9 @@ class OperatingPointReport:
         for point, marked in zip(self.points, marks):
             table.add_row(
                 point.name,
-                *(f'{point.metrics[name]:.2f}' for name in metrics),
+                *(_cell(point.score(name), 2) for name in metrics),
                 f'{point.macs_per_image / 1e6:.2f}',
-                f'{point.cost_ratio:.3f}',
+                _cell(point.cost_ratio, 3),
                 f'{point.latency_ms["median"]:.3f}',
                 f'{point.latency_ms["p90"]:.3f}',
                 '*' if marked else '',
@@ -146,7 +156,7 @@ class OperatingPointReport:
         """
         path = Path(directory) / STEM
         files = [path.with_suffix('.json'), path.with_suffix('.csv')]
-        text = json.dumps(_plain(asdict(self)), indent=2, allow_nan=False)
+        text = json.dumps(_json(asdict(self)), indent=2, allow_nan=False)
         files[0].write_text(text + '\n')
         self._write_csv(files[1])
         if self.metric is not None:
@@ -164,7 +174,7 @@ class OperatingPointReport:
                 writer.writerow(
                     [
                         point.name,
-                        *(point.metrics[name] for name in metrics),
+                        *(point.score(name) for name in metrics),
                         point.macs_per_image,
                         point.cost_ratio,
                         point.latency_ms['median'],
@@ -177,24 +187,37 @@ class OperatingPointReport:
         draw_curve(
             [p.name for p in self.points],
             [p.macs_per_image for p in self.points],
-            [self.score(p) for p in self.points],
+            [p.score(self.metric) for p in self.points],
             path,
             metric=self.metric,
             dense_macs=self.dense_macs_per_image,
-            dense_score=self.score(dense[0]) if dense else None,
+            dense_score=dense[0].score(self.metric) if dense else None,
         )
 
 
-def _plain(value):
-    """Turn metrics of any kind into what JSON can hold."""
+def _cell(value: float, digits: int) -> str:
+    return '–' if math.isnan(value) else f'{value:.{digits}f}'
+
+
+def _python(value):
+    """Turn what evaluators return into Python's own numbers, lists and strings."""
+    if value is None:  # how JSON files hold what is not a number
+        return math.nan
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): _python(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
+        return [_python(v) for v in value]
     if hasattr(value, 'tolist'):  # tensors, arrays and NumPy scalars
-        return _plain(value.tolist())
+        return _python(value.tolist())
+    return value if isinstance(value, (str, int, float)) else str(value)
+
+
+def _json(value):
+    """Put null for what JSON has no number for."""
+    if isinstance(value, dict):
+        return {k: _json(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_json(v) for v in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    if isinstance(value, (str, int, float, type(None))):
-        return value
-    return str(value)
+    return value

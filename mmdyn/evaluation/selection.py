@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from .report import OperatingPointReport, PointResult
@@ -55,9 +56,11 @@ def select_operating_point(
         return point.latency_ms['median']
 
     def score(point):
-        return point.metrics[metric]
+        return point.score(metric)
 
-    candidates = list(report.points)
+    candidates = [point for point in report.points if not math.isnan(score(point))]
+    if not candidates:
+        raise ValueError(f'no operating point has a value of {metric!r}')
     reasons = []
     # In this order the message tells what is left after the limits before.
     for name, limit, value, best, keeps in (

@@ -1,16 +1,15 @@
-from importlib.util import find_spec
-
 from mmdyn.registry import MODELS, register_unavailable
 
 from . import backbones
 
 __all__ = ['backbones']
 
-if find_spec('mmpretrain'):
+try:
     from . import multi_exit
 
     __all__ += ['multi_exit']
-else:
+# Whatever is wrong with mmpretrain (it asserts the versions it likes), backbones work.
+except Exception as error:
     register_unavailable(
         MODELS,
         (
@@ -20,4 +19,5 @@ else:
             'ConfidencePolicy',
         ),
         package='mmpretrain',
+        reason=error,
     )

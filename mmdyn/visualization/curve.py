@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +18,7 @@ def pareto_mask(costs: Sequence[float], scores: Sequence[float]) -> list[bool]:
 
     Returns:
         list[bool]: True for each point that no other one equals in one respect and
-        beats in the other, or beats in both.
+        beats in the other, or beats in both. A score that is not a number is beaten.
     """
 
     def dominated(i: int) -> bool:
@@ -28,7 +29,7 @@ def pareto_mask(costs: Sequence[float], scores: Sequence[float]) -> list[bool]:
             for j in range(len(costs))
         )
 
-    return [not dominated(i) for i in range(len(costs))]
+    return [not (math.isnan(scores[i]) or dominated(i)) for i in range(len(costs))]
 
 
 def draw_curve(

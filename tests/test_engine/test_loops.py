@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 from torch import nn
 
-from mmdyn import DynamicModule, OperatingPoint
+from mmdyn import DynamicModule, OperatingPoint, OperatingPointReport
 from mmdyn.engine import OperatingPointTestLoop, OperatingPointValLoop
 
 SIZE = 10
@@ -178,10 +179,93 @@ def test_refusals_before_any_work(tmp_path, kind, settings, message):
         getattr(runner, f'{kind}_loop')
 
 
-def test_unknown_metric_is_found_after_the_first_point(tmp_path):
+def test_unknown_metric_costs_no_results(tmp_path):
     runner = make_runner(tmp_path, metric='mIoU')
-    with pytest.raises(ValueError, match="unknown metric 'mIoU'; measured: .*layers"):
-        runner.test()
+    warnings = []
+    runner.logger.warning = warnings.append
+    runner.test()
+    assert warnings[0].startswith("unknown metric 'mIoU'; measured: ['count/layers', ")
+    report = json.loads((tmp_path / 'operating_points.json').read_text())
+    assert report['metric'] == 'count/layers' and len(report['points']) == 3
+
+
+def test_metric_that_only_some_points_have(tmp_path, capsys):
+    class Sometimes(Count):
+        def compute_metrics(self, results):
+            found = super().compute_metrics(results)
+            return dict(map=found['layers']) if found['layers'] > 1 else {}
+
+    runner = make_runner(tmp_path, metric='count/map')
+    runner.test_evaluator.metrics = [Sometimes()]
+    runner.test()
+    rows = [line for line in capsys.readouterr().out.splitlines() if 'layers=' in line]
+    assert [row.split('│')[2].strip() for row in rows[:3]] == ['–', '2.00', '3.00']
+    report = OperatingPointReport.load(tmp_path / 'operating_points.json')
+    assert report.pareto() == [False, True, True]
+
+
+def test_timed_batches_come_from_all_over_the_dataset(tmp_path):
+    timed = []
+
+    class Recording(Layers):
+        def test_step(self, data):
+            timed.append(data['inputs'][0, 0].item())
+            return super().test_step(data)
+
+    make_runner(tmp_path, Recording(), size=80, points=['layers=1', 'layers=3']).test()
+    # 20 batches twice; then every third, points taking turns, the first to warm up.
+    assert timed[:40] == [4.0 * i for i in range(20)] * 2
+    every_third = [12.0 * i for i in range(7)]
+    assert timed[40:58:2] == timed[41:58:2] == [0.0, *every_third, 0.0]
+
+
+def test_time_is_taken_with_the_weights_that_were_evaluated(tmp_path):
+    class Marking(Layers):
+        averaged = False
+
+        def test_step(self, data):
+            assert self.averaged
+            return super().test_step(data)
+
+    class Average(Hook):
+        """Swaps weights as EMAHook does."""
+
+        def before_test_epoch(self, runner):
+            runner.model.averaged = True
+
+        def after_test_epoch(self, runner, metrics=None):
+            runner.model.averaged = False
+
+    runner = make_runner(tmp_path, Marking(), points=['layers=1'])
+    runner.register_hook(Average())
+    runner.test()
+
+
+@pytest.mark.parametrize('kind', ['test', 'val'])
+def test_losses_that_models_append_become_metrics(tmp_path, kind):
+    class WithLoss(Layers):
+        def forward(self, inputs, mode='predict'):
+            outputs = super().forward(inputs, mode)
+            return [*outputs, BaseDataElement(loss=dict(loss=torch.tensor(2.0)))]
+
+    runner = make_runner(tmp_path, WithLoss(), kind=kind)
+    metrics = getattr(runner, kind)()
+    assert metrics[f'layers=1/{kind}_loss'] == 2 and metrics[f'{kind}_loss'] == 2
+    assert metrics['layers=1/count/samples'] == SIZE
+    assert metrics['layers=1/macs_per_image'] == 16
+
+
+def test_model_with_nothing_to_count(tmp_path):
+    class Nothing(Layers):
+        operating_points = (OperatingPoint('full', dict(n=0)),)
+
+    make_runner(tmp_path, Nothing()).test()
+    report = json.loads((tmp_path / 'operating_points.json').read_text())
+    assert report['points'][0]['cost_ratio'] is None
+
+
+def test_one_point_as_a_string(tmp_path):
+    assert make_runner(tmp_path, points='layers=2').test()['count/layers'] == 2
 
 
 def test_results_are_printed_even_if_they_cannot_be_written(tmp_path, capsys):

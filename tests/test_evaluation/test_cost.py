@@ -60,6 +60,16 @@ def test_counts_products_that_are_no_modules():
     assert meter.macs == 60 + 2 * (2 * 4 * 6 * 6 * 8)
 
 
+def test_counts_fused_attention_layers():
+    layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True).eval()
+    meter, tokens = CostMeter(), torch.rand(2, 10, 16)
+    with torch.no_grad(), meter:
+        layer(tokens)
+    # Projections 4 · 16², feed-forward 2 · 16 · 32, and attention 2 · 10 · 16 a token.
+    assert meter.macs == 2 * 10 * (4 * 256 + 1024 + 320)
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
 def test_no_images_is_an_error():
     with pytest.raises(ValueError, match='no image'):
         _ = CostMeter().macs_per_image

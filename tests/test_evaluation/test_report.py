@@ -1,11 +1,12 @@
 import csv
 import json
+import math
 
 import numpy as np
 import pytest
 import torch
 
-from mmdyn import OperatingPointReport
+from mmdyn import OperatingPointReport, select_operating_point
 from mmdyn.evaluation import PointResult
 
 
@@ -113,6 +114,21 @@ def test_chosen_metric():
     assert report.pareto() == [True, False]
     with pytest.raises(ValueError, match="unknown metric 'f2'.*accuracy/top1.*f1"):
         make(points, metric='f2')
+
+
+def test_not_a_number_is_kept_apart(tmp_path, capsys):
+    report = make([point('a', float('nan'), 1e6), point('b', 2.0, 2e6)])
+    assert report.pareto() == [False, True]
+    report.print()
+    assert '│ a     │             – │' in capsys.readouterr().out
+    report.write(tmp_path)
+    path = tmp_path / 'operating_points.json'
+    again = OperatingPointReport.load(path)
+    assert math.isnan(again.points[0].metrics['accuracy/top1'])
+    assert again.pareto() == [False, True]
+    assert select_operating_point(path).name == 'b'
+    with pytest.raises(ValueError, match="= 1e.06: the nearest is 'b'"):
+        select_operating_point(path, max_macs=1e6)
 
 
 def test_without_any_score(tmp_path, capsys):

@@ -31,16 +31,16 @@ def test_resumed_training_repeats_the_uninterrupted_one(digits, tmp_path):
         command('tools/train.py', CONFIG, '--work-dir', parts, *options),
         cwd=ROOT,
         env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    for line in process.stdout:
+    shown = []
+    for line in process.stderr:  # logs; stdout is for results
+        shown.append(line)
         if 'Epoch(train) [2][ 2/10]' in line:
             process.send_signal(signal.SIGINT)
             break
-    process.stdout.read()
-    message = process.stderr.read()
+    message = ''.join(shown) + process.stderr.read()
     assert process.wait() == 130
     assert f'the last checkpoint is {parts}/epoch_1.pth' in message
     assert 'Traceback' not in message
@@ -76,6 +76,7 @@ def test_all_points_are_reported(trained, digits, tmp_path):
     names = [point['name'] for point in report['points']]
     assert names[:3] == ['exit=1', 'exit=2', 'exit=3'] and len(names) >= 5
     assert report['config'].endswith(CONFIG) and report['checkpoint'] == str(checkpoint)
+    assert 'mmengine - INFO' not in done.stdout
     for name in names:
         assert any(line.startswith(f'│ {name}') for line in done.stdout.splitlines())
     for suffix in ('csv', 'png'):
@@ -101,6 +102,10 @@ def test_one_point_and_its_predictions(trained, digits, tmp_path):
         (['--points', 'exit=9'], "['exit=9']; valid ones: ['exit=1', 'exit=2', 'exit=3'"),
         (['--out', 'all.pkl'], 'choose it with --points'),
         (['--out-item', 'pred'], '--out-item needs --out FILE'),
+        (
+            ['--out', 'x.txt', '--out-item', 'metrics'],
+            "--out needs a suffix among ['json",
+        ),
     ],
 )
 def test_refused_arguments(trained, digits, tmp_path, arguments, message):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from mmpretrain.models import ImageClassifier
+from mmpretrain.models import ClsHead, ImageClassifier
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
@@ -34,7 +34,8 @@ class MultiExitClassifier(DynamicModule, ImageClassifier):
 
     Args:
         backbone (dict | nn.Module): A backbone that ``cut_into_stages`` knows.
-        head (dict | nn.Module): mmpretrain classification head of the last exit.
+        head (dict | nn.Module): mmpretrain head of the last exit, a ``ClsHead`` with
+            ``num_classes``; its loss serves all exits.
         exits (Sequence[dict]): Configs of the earlier exits from first to last. In each,
             ``stage`` is the number (from 1) of the stage that the exit follows; channels
             and classes are filled in where the config is silent.
@@ -47,8 +48,8 @@ class MultiExitClassifier(DynamicModule, ImageClassifier):
         init_cfg (dict | list | None): Initialisation.
 
     Raises:
-        ValueError: If exits are missing, out of order or behind no stage, or two
-            operating points have one name.
+        ValueError: If exits are missing, out of order, behind no stage or of another
+            number of classes than the head, or two operating points have one name.
     """
 
     def __init__(
@@ -72,6 +73,11 @@ class MultiExitClassifier(DynamicModule, ImageClassifier):
             data_preprocessor=data_preprocessor,
             init_cfg=init_cfg,
         )
+        if not (isinstance(self.head, ClsHead) and hasattr(self.head, 'num_classes')):
+            raise ValueError(
+                f'head must be a classification head with num_classes, for example '
+                f'LinearClsHead, got {type(self.head).__name__}'
+            )
         stages = cut_into_stages(self.backbone)
         self.exit_stages = _checked_exit_stages(exits, len(stages))
         self.exits = nn.ModuleList(
@@ -85,20 +91,25 @@ class MultiExitClassifier(DynamicModule, ImageClassifier):
             raise ValueError(f'two operating points have the same name: {names}')
 
     def _build_exit(self, cfg, stage, last_branch) -> nn.Module:
-        cfg = {key: value for key, value in cfg.items() if key != 'stage'}
-        exit_type = MODELS.get(cfg.get('type'))
+        arguments = {k: v for k, v in cfg.items() if k not in ('stage', 'type')}
+        name = cfg.get('type')
+        exit_type = MODELS.get(name) if isinstance(name, str) else name
         if not (isinstance(exit_type, type) and issubclass(exit_type, Exit)):
             raise ValueError(
                 f'exits need the type of an exit, for example mmdyn.LinearExit or '
-                f'mmdyn.SEBottleneckExit, got {cfg.get("type")!r}'
+                f'mmdyn.SEBottleneckExit, got {name!r}'
             )
-        if hasattr(self.head, 'num_classes'):
-            cfg.setdefault('num_classes', self.head.num_classes)
-        return MODELS.build({**exit_type.arguments_at(stage, last_branch), **cfg})
+        num_classes = arguments.setdefault('num_classes', self.head.num_classes)
+        if num_classes != self.head.num_classes:
+            raise ValueError(
+                f'all exits need the {self.head.num_classes} classes of the head, got '
+                f'{num_classes}'
+            )
+        return exit_type(**{**exit_type.arguments_at(stage, last_branch), **arguments})
 
     def _build_policy(self, policy) -> nn.Module | None:
         if isinstance(policy, dict):
-            return MODELS.build({'num_exits': self.num_exits, **policy})
+            return MODELS.build({**policy, 'num_exits': self.num_exits})
         return policy
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Real
 
 from mmengine.model import BaseModule
 from torch import Tensor
@@ -71,9 +72,11 @@ class ConfidencePolicy(BaseModule):
 
 
 def _checked_thresholds(name: str, values, number: int) -> tuple[float, ...]:
-    if isinstance(values, (int, float)):
+    if isinstance(values, Real):
         values = (values,) * number
-    values = tuple(float(v) for v in values)
+    if not (isinstance(values, Sequence) and all(isinstance(v, Real) for v in values)):
+        raise ValueError(f'thresholds {name!r} must be numbers, got {values!r}')
+    values = tuple(map(float, values))
     if len(values) != number:
         raise ValueError(
             f'thresholds {name!r} need {number} values, one for each exit but the '

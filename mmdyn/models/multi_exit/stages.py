@@ -84,7 +84,8 @@ def _(backbone: StockResNet) -> list[Stage]:
 
 def _residual_stages(backbone: nn.Module, stem: Callable) -> list[Stage]:
     layers = [getattr(backbone, name) for name in backbone.res_layers]
-    stride = 4 if hasattr(backbone, 'maxpool') else 1
+    first_conv = next(m for m in backbone.modules() if isinstance(m, nn.Conv2d))
+    stride = first_conv.stride[0] * (2 if hasattr(backbone, 'maxpool') else 1)
     stages = []
     for index, (layer, step) in enumerate(zip(layers, backbone.strides)):
         stride *= step

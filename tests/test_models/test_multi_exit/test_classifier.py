@@ -274,6 +274,12 @@ def linear_exits(*stages):
         (dict(exits=linear_exits(0)), r'\[0\]'),
         (dict(exits=[dict(type='mmdyn.LinearExit')]), r'\[None\]'),
         (dict(exits=[]), 'at least one exit'),
+        (dict(exits=[dict(stage=1)]), 'exits need the type of an exit.*got None'),
+        (
+            dict(exits=[dict(type='mmdyn.LinearExit', stage=1, num_classes=7)]),
+            'need the 10 classes of the head, got 7',
+        ),
+        (dict(head=dict(type='ClsHead')), 'head with num_classes.*got ClsHead'),
         (dict(exits=[dict(type='LinearClsHead', stage=1)], policy=None), 'LinearClsHead'),
         (dict(policy=dict(type='mmdyn.ConfidencePolicy', thresholds=(0.5,))), 'need 2'),
         (

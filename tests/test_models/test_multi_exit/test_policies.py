@@ -39,6 +39,8 @@ def test_settings_become_points():
         (1.01, r'must lie in \(0, 1\]'),
         (-0.5, r'must lie in \(0, 1\]'),
         (float('nan'), r'must lie in \(0, 1\]'),
+        (None, "'adaptive' must be numbers, got None"),
+        ('0.5', "must be numbers, got '0.5'"),
     ],
 )
 def test_refusals(thresholds, message):

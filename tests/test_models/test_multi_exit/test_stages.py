@@ -1,7 +1,7 @@
 import pytest
 import torch
+from mmpretrain.models.backbones import RegNet, ResNet_CIFAR, VisionTransformer
 from mmpretrain.models.backbones import ResNet as StockResNet
-from mmpretrain.models.backbones import ResNet_CIFAR, VisionTransformer
 from reference import outputs_of, randomize_norms
 
 from mmdyn import count_macs
@@ -21,6 +21,7 @@ BACKBONES = {
     'MoD': lambda: ResNetMoD(34, out_indices=(0, 1, 2, 3)),
     'stock': lambda: StockResNet(18, out_indices=(0, 1, 2, 3)),
     'stock, deep stem': lambda: StockResNet(18, deep_stem=True, out_indices=(0, 1, 2, 3)),
+    'stock, RegNet': lambda: RegNet('regnetx_400mf', out_indices=(0, 1, 2, 3)),
     'stock, CIFAR': lambda: ResNet_CIFAR(18, out_indices=(0, 1, 2, 3)),
 }
 
