@@ -33,6 +33,8 @@ def test_resumed_training_repeats_the_uninterrupted_one(digits, tmp_path):
         env=ENVIRONMENT,
         stderr=subprocess.PIPE,
         text=True,
+        # Background jobs of a shell ignore Ctrl-C and hand that down.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     shown = []
     for line in process.stderr:  # logs; stdout is for results
