@@ -25,7 +25,7 @@ model = dict(
     ],
     policy=dict(
         type='mmdyn.ConfidencePolicy',
-        thresholds=dict(quick=0.5, balanced=0.8, careful=0.95),
+        thresholds=dict(quick=0.5, balanced=0.7, careful=0.9),
     ),
 )
 
