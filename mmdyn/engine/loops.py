@@ -85,8 +85,18 @@ class _OperatingPointLoop:
             metrics.update(_parse_losses(self._losses, self.stage))
         return _Pass(point, metrics, self.meter)
 
-    def _forward(self, step, data_batch):
-        """Run a step of the model, counting what it executes."""
+    @torch.no_grad()
+    def run_iter(self, idx: int, data_batch: Sequence[dict]) -> None:
+        """Run one batch at the operating point in force."""
+        batch = dict(batch_idx=idx, data_batch=data_batch)
+        self.runner.call_hook(f'before_{self.stage}_iter', **batch)
+        outputs = self._forward(data_batch)
+        self.evaluator.process(data_samples=outputs, data_batch=data_batch)
+        self.runner.call_hook(f'after_{self.stage}_iter', **batch, outputs=outputs)
+
+    def _forward(self, data_batch):
+        """Run the model on a batch, counting what it executes."""
+        step = getattr(self.runner.model, f'{self.stage}_step')
         with self.meter, autocast(enabled=self.fp16):
             outputs = step(data_batch)
         outputs, self._losses = _update_losses(outputs, self._losses)
@@ -146,16 +156,6 @@ class OperatingPointValLoop(_OperatingPointLoop, ValLoop):
         self.runner.call_hook('after_val_epoch', metrics=metrics)
         self.runner.call_hook('after_val')
         return metrics
-
-    @torch.no_grad()
-    def run_iter(self, idx: int, data_batch: Sequence[dict]) -> None:
-        """Run one batch at the operating point in force."""
-        self.runner.call_hook('before_val_iter', batch_idx=idx, data_batch=data_batch)
-        outputs = self._forward(self.runner.model.val_step, data_batch)
-        self.evaluator.process(data_samples=outputs, data_batch=data_batch)
-        self.runner.call_hook(
-            'after_val_iter', batch_idx=idx, data_batch=data_batch, outputs=outputs
-        )
 
 
 @LOOPS.register_module()
@@ -221,17 +221,11 @@ class OperatingPointTestLoop(_OperatingPointLoop, TestLoop):
             self._write(report)
         return metrics
 
-    @torch.no_grad()
     def run_iter(self, idx: int, data_batch: Sequence[dict]) -> None:
-        """Run one batch at the operating point in force."""
-        self.runner.call_hook('before_test_iter', batch_idx=idx, data_batch=data_batch)
-        outputs = self._forward(self.runner.model.test_step, data_batch)
-        self.evaluator.process(data_samples=outputs, data_batch=data_batch)
-        self.runner.call_hook(
-            'after_test_iter', batch_idx=idx, data_batch=data_batch, outputs=outputs
-        )
+        before = self.meter.images
+        super().run_iter(idx, data_batch)
         if self._is_first_pass:
-            self._keep_for_timing(idx, data_batch, len(outputs))
+            self._keep_for_timing(idx, data_batch, self.meter.images - before)
 
     def _run_point(self, point: OperatingPoint, advance: Callable) -> _Pass:
         result = super()._run_point(point, advance)
@@ -300,7 +294,7 @@ class OperatingPointTestLoop(_OperatingPointLoop, TestLoop):
         batches = bar.track(self.dataloader, description=f'counting {dense}')
         with at_operating_point(self.runner.model, dense), torch.no_grad():
             for data_batch in batches:
-                self._forward(self.runner.model.test_step, data_batch)
+                self._forward(data_batch)
         self.meter.reduce()
         return self.meter.macs_per_image
 

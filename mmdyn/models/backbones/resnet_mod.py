@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from mmdyn.models.layers.channel_selector import ChannelSelector
+from mmdyn.models.layers.residual_block import BasicBlock, Bottleneck, ResidualBlock
 from mmdyn.operating_point import DynamicModule
 from mmdyn.registry import MODELS
 
-from .resnet import BasicBlock, Bottleneck, ResidualBlock, ResNet
+from .resnet import ResNet
 
 __all__ = ['MoDBasicBlock', 'MoDBottleneck', 'ResNetMoD']
 
