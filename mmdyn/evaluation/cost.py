@@ -24,6 +24,18 @@ def _formulas_torch_lacks() -> dict:
     return {getattr(torch.ops.aten, name): _cpu_attention_flops}
 
 
+def _switch_fused_attention(enabled: bool) -> bool:
+    """Switch the fused kernels of nn.MultiheadAttention; returns how they were.
+
+    They hide their products from the counter; the plain path has the same ones.
+    """
+    if not hasattr(torch.backends, 'mha'):  # torch 2.1 cannot switch them
+        return True
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(enabled)
+    return before
+
+
 class CostMeter:
     """Count the MACs of every operator that runs inside ``with`` blocks.
 
@@ -52,16 +64,13 @@ class CostMeter:
         )
 
     def __enter__(self) -> CostMeter:
-        # The fused kernel of nn.MultiheadAttention hides its products from the counter;
-        # the plain path has the same ones.
-        self._fast_attention = torch.backends.mha.get_fastpath_enabled()
-        torch.backends.mha.set_fastpath_enabled(False)
+        self._fast_attention = _switch_fused_attention(False)
         self._counter.__enter__()
         return self
 
     def __exit__(self, *exception) -> None:
         self._counter.__exit__(*exception)
-        torch.backends.mha.set_fastpath_enabled(self._fast_attention)
+        _switch_fused_attention(self._fast_attention)
         self.macs += self._counter.get_total_flops() // 2
 
     @property
