@@ -159,9 +159,10 @@ class OperatingPointReport:
         text = json.dumps(_json(asdict(self)), indent=2, allow_nan=False)
         files[0].write_text(text + '\n')
         self._write_csv(files[1])
-        if self.metric is not None:
+        scored = [p for p in self.points if not math.isnan(p.score(self.metric))]
+        if scored:
             files.append(path.with_suffix('.png'))
-            self._draw(files[2])
+            self._draw(files[2], scored)
         return files
 
     def _write_csv(self, path: Path) -> None:
@@ -182,12 +183,12 @@ class OperatingPointReport:
                     ]
                 )
 
-    def _draw(self, path: Path) -> None:
-        dense = [p for p in self.points if p.name == self.dense_point]
+    def _draw(self, path: Path, points: list[PointResult]) -> None:
+        dense = [p for p in points if p.name == self.dense_point]
         draw_curve(
-            [p.name for p in self.points],
-            [p.macs_per_image for p in self.points],
-            [p.score(self.metric) for p in self.points],
+            [p.name for p in points],
+            [p.macs_per_image for p in points],
+            [p.score(self.metric) for p in points],
             path,
             metric=self.metric,
             dense_macs=self.dense_macs_per_image,

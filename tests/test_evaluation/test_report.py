@@ -131,6 +131,14 @@ def test_not_a_number_is_kept_apart(tmp_path, capsys):
         select_operating_point(path, max_macs=1e6)
 
 
+@pytest.mark.parametrize('scores', [(float('nan'), 2.0), (2.0, float('nan'))])
+def test_only_points_with_a_score_are_drawn(tmp_path, scores):
+    report = make([point('a', scores[0], 1e6), point('exit=3', scores[1], 4e6)])
+    assert report.write(tmp_path)[-1].suffix == '.png'
+    nothing = make([point('a', float('nan'), 1e6)])
+    assert nothing.write(tmp_path)[-1].suffix == '.csv'
+
+
 def test_without_any_score(tmp_path, capsys):
     report = make([PointResult('full', {}, 4e6, 1.0, dict(median=1.0, p90=2.0))])
     report.print()
