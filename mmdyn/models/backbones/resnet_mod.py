@@ -19,25 +19,34 @@ from .resnet import ResNet
 
 __all__ = ['MoDBasicBlock', 'MoDBottleneck', 'ResNetMoD']
 
+FUSIONS = ('first', 'last', 'original')
+
 
 class MoDBlock(ResidualBlock):
     """A residual block whose branch sees k = max(1, C // divisor) selected channels.
 
-    The branch's output, weighted by the selected channels' scores, is added to the first
-    k channels of the input.
+    The branch's output, weighted by the selected channels' scores, is added to k channels
+    of the input: which, ``fusion`` says.
 
     Args:
         divisor (int): The paper's c.
+        fusion (str): ``'first'`` k channels, ``'last'`` k channels (Table 9), or the
+            ``'original'`` places of the selected ones (Table 8, clearly worse).
+        reduction (int): How many times narrower the selector's hidden layer is.
         **kwargs: Arguments of :class:`ResidualBlock`, of a block that keeps its shape.
     """
 
-    def __init__(self, divisor: int, **kwargs):
+    def __init__(self, divisor: int, fusion: str, reduction: int, **kwargs):
         self.divisor = divisor
+        self.fusion = fusion
+        self.reduction = reduction
         super().__init__(**kwargs)
 
     def add_branch(self, planes: int) -> None:
         self.num_selected = max(1, self.in_channels // self.divisor)
-        self.selector = ChannelSelector(self.in_channels, self.num_selected)
+        self.selector = ChannelSelector(
+            self.in_channels, self.num_selected, self.reduction
+        )
         self.add_narrow_branch(self.num_selected)
 
     def add_narrow_branch(self, channels: int) -> None:
@@ -49,13 +58,17 @@ class MoDBlock(ResidualBlock):
         raise NotImplementedError
 
     def branch(self, x: Tensor) -> Tensor:
-        selected, scores = self.selector(x)
-        return self.narrow_branch(selected) * scores
+        selected, scores, index = self.selector(x)
+        processed = self.narrow_branch(selected) * scores
+        k = self.num_selected
+        if self.fusion == 'first':
+            return torch.cat([x[:, :k] + processed, x[:, k:]], dim=1)
+        if self.fusion == 'last':
+            return torch.cat([x[:, :-k], x[:, -k:] + processed], dim=1)
+        return x.scatter_add(1, index, processed)
 
     def forward(self, x: Tensor) -> Tensor:
-        processed = self.run_branch(x)
-        k = self.num_selected
-        return self.relu(torch.cat([x[:, :k] + processed, x[:, k:]], dim=1))
+        return self.relu(self.run_branch(x))
 
 
 class MoDBasicBlock(MoDBlock):
@@ -95,11 +108,14 @@ class ResNetMoD(DynamicModule, ResNet):
     Args:
         depth (int): Number of layers with weights.
         divisor (int): The paper's c: a MoD block processes 1 / c of its channels.
+        fusion (str): Where a MoD block adds what it computed: to the ``'first'`` or
+            ``'last'`` channels, or to the ``'original'`` places.
+        reduction (int): How many times narrower a selector's hidden layer is.
         **kwargs: Arguments of :class:`ResNet`.
 
     Raises:
-        ValueError: For an unknown depth or a divisor outside 1…64 (64: the channels of
-            the first block).
+        ValueError: For an unknown depth or fusion, a divisor outside 1…64 (64: the
+            channels of the first block), or a reduction below 1.
     """
 
     arch_settings = {
@@ -116,17 +132,28 @@ class ResNetMoD(DynamicModule, ResNet):
     cifar_depths = ()
     mod_blocks = {BasicBlock: MoDBasicBlock, Bottleneck: MoDBottleneck}
 
-    def __init__(self, depth: int, divisor: int = 64, **kwargs):
+    def __init__(
+        self,
+        depth: int,
+        divisor: int = 64,
+        fusion: str = 'first',
+        reduction: int = 16,
+        **kwargs,
+    ):
         limit = kwargs.get('base_channels') or 64
         if not 1 <= divisor <= limit:
             raise ValueError(
                 f'divisor must lie in 1…{limit}, the channels of the first block, '
                 f'got {divisor}'
             )
-        self.divisor = divisor
+        if fusion not in FUSIONS:
+            raise ValueError(f'fusion must be one of {FUSIONS}, got {fusion!r}')
+        if reduction < 1:
+            raise ValueError(f'reduction must be 1 or more, got {reduction}')
+        self.mod_arguments = dict(divisor=divisor, fusion=fusion, reduction=reduction)
         super().__init__(depth, **kwargs)
 
     def make_block(self, index: int, **kwargs) -> nn.Module:
         if index % 2 == 0:
             return super().make_block(index, **kwargs)
-        return self.mod_blocks[self.block](divisor=self.divisor, **kwargs)
+        return self.mod_blocks[self.block](**self.mod_arguments, **kwargs)

@@ -30,16 +30,17 @@ class ChannelSelector(nn.Module):
             nn.Sigmoid(),
         )
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Select channels.
 
         Args:
             x (Tensor): Feature map of shape (N, C, H, W).
 
         Returns:
-            tuple[Tensor, Tensor]: The k channels with the highest scores, best first,
-            (N, k, H, W), and their scores, (N, k, 1, 1).
+            tuple[Tensor, Tensor, Tensor]: The k channels with the highest scores, best
+            first, (N, k, H, W), their scores, (N, k, 1, 1), and their places among the C
+            channels, repeated over the map, (N, k, H, W).
         """
         scores, index = self.score(x.mean((2, 3))).topk(self.num_selected, dim=1)
-        index = index[:, :, None, None]  # N, k, 1, 1
-        return x.gather(1, index.expand(-1, -1, *x.shape[2:])), scores[..., None, None]
+        index = index[:, :, None, None].expand(-1, -1, *x.shape[2:])
+        return x.gather(1, index), scores[..., None, None], index

@@ -54,8 +54,10 @@ def test_params_and_macs_on_cifar(depth):
 
 @pytest.mark.parametrize('depth', [18, 50])
 @pytest.mark.parametrize('divisor', [8, 64])
-def test_block_against_a_loop_over_samples_and_channels(depth, divisor):
-    block = randomize_norms(ResNetMoD(depth, divisor=divisor).eval()).layer2[1]
+@pytest.mark.parametrize('fusion', ['first', 'last', 'original'])
+def test_block_against_a_loop_over_samples_and_channels(depth, divisor, fusion):
+    model = ResNetMoD(depth, divisor=divisor, fusion=fusion).eval()
+    block = randomize_norms(model).layer2[1]
     x = torch.rand(3, block.in_channels, 7, 5)
     hidden, out = block.selector.score[0].weight, block.selector.score[2].weight
     k = max(1, block.in_channels // divisor)
@@ -68,8 +70,9 @@ def test_block_against_a_loop_over_samples_and_channels(depth, divisor):
             narrow = torch.stack([x[n, c] for c in chosen])[None]
             processed = block.narrow_branch(narrow)[0]
             expected = x[n].clone()
-            for place, channel in enumerate(chosen):
-                expected[place] += scores[channel] * processed[place]
+            for i, channel in enumerate(chosen):
+                place = dict(first=i, last=len(scores) - k + i, original=channel)[fusion]
+                expected[place] += scores[channel] * processed[i]
             torch.testing.assert_close(got[n], expected.relu())
 
 
@@ -84,8 +87,12 @@ def test_every_second_block_routes_channels():
     assert kinds == (pair * 2)[:3] + pair * 2 + pair * 3 + (pair * 2)[:3]
 
 
-def test_selector_learns():
-    model = ResNetMoD(18, stem='cifar', base_channels=16, divisor=4)
+@pytest.mark.parametrize('fusion', ['first', 'last', 'original'])
+@pytest.mark.parametrize('with_cp', [False, True])
+def test_selector_learns(fusion, with_cp):
+    model = ResNetMoD(
+        18, stem='cifar', base_channels=16, divisor=4, fusion=fusion, with_cp=with_cp
+    )
     model.train()
     model(torch.rand(4, 3, 16, 16))[0].square().sum().backward()
     for name, parameter in model.named_parameters():
@@ -131,6 +138,22 @@ def test_one_operating_point():
 def test_divisor_limits(divisor):
     with pytest.raises(ValueError, match=f'divisor must lie in 1…64.*got {divisor}'):
         ResNetMoD(18, divisor=divisor)
+
+
+def test_reduction_sets_the_width_of_the_selector():
+    assert ResNetMoD(18, reduction=4).layer1[1].selector.score[0].out_features == 16
+
+
+@pytest.mark.parametrize(
+    ('setting', 'message'),
+    [
+        (dict(fusion='middle'), "one of .'first', 'last', 'original'., got 'middle'"),
+        (dict(reduction=0), 'reduction must be 1 or more, got 0'),
+    ],
+)
+def test_refused_settings(setting, message):
+    with pytest.raises(ValueError, match=message):
+        ResNetMoD(18, **setting)
 
 
 def test_unknown_depth():
