@@ -103,14 +103,18 @@ class _OperatingPointLoop:
         self.meter.images += len(outputs)
         return outputs
 
+    def _dense_pass(self, passes: list[_Pass]) -> _Pass | None:
+        """The pass at the dense point, if it was run."""
+        dense = dense_operating_point(self.runner.model)
+        return next((each for each in passes if each.point == dense), None)
+
     def _all_metrics(self, passes: list[_Pass]) -> dict:
         """Metrics as ``<point>/<metric>``, and those of the reference under plain names.
 
         The reference is the dense point, or the last one where that was not run: hooks
         that look for the stock names (``save_best``, plateau schedulers) find them.
         """
-        dense = dense_operating_point(self.runner.model)
-        reference = next((p for p in passes if p.point == dense), passes[-1])
+        reference = self._dense_pass(passes) or passes[-1]
         metrics = dict(reference.metrics)
         for each in passes:
             for name, value in each.metrics.items():
@@ -287,9 +291,8 @@ class OperatingPointTestLoop(_OperatingPointLoop, TestLoop):
         return None
 
     def _dense_macs_per_image(self, dense: OperatingPoint, passes, bar) -> float:
-        for each in passes:
-            if each.point == dense:
-                return each.meter.macs_per_image
+        if dense_pass := self._dense_pass(passes):
+            return dense_pass.meter.macs_per_image
         self.meter = CostMeter()
         batches = bar.track(self.dataloader, description=f'counting {dense}')
         with at_operating_point(self.runner.model, dense), torch.no_grad():

@@ -169,15 +169,7 @@ class ResNet(BaseModule):
             )
         else:
             kernel, stride = (7, 2) if self.stem_type == 'imagenet' else (3, 1)
-            self.conv1 = build_conv_layer(
-                self.conv_cfg,
-                in_channels,
-                self.stem_channels,
-                kernel,
-                stride=stride,
-                padding=kernel // 2,
-                bias=False,
-            )
+            self.conv1 = self._conv(in_channels, self.stem_channels, kernel, stride)
             self.norm1_name, norm1 = build_norm_layer(
                 self.norm_cfg, self.stem_channels, postfix=1
             )
@@ -186,16 +178,19 @@ class ResNet(BaseModule):
         if self.stem_type == 'imagenet':
             self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
 
-    def _conv_norm_relu(self, in_channels: int, out_channels: int, stride: int):
-        conv = build_conv_layer(
+    def _conv(self, in_channels: int, out_channels: int, kernel: int, stride: int):
+        return build_conv_layer(
             self.conv_cfg,
             in_channels,
             out_channels,
-            3,
+            kernel,
             stride=stride,
-            padding=1,
+            padding=kernel // 2,
             bias=False,
         )
+
+    def _conv_norm_relu(self, in_channels: int, out_channels: int, stride: int):
+        conv = self._conv(in_channels, out_channels, 3, stride)
         norm = build_norm_layer(self.norm_cfg, out_channels)[1]
         return conv, norm, nn.ReLU(inplace=True)
 
@@ -206,15 +201,16 @@ class ResNet(BaseModule):
         blocks = []
         for index in range(num_blocks):
             first = index == 0
+            downsample = self._make_downsample(
+                in_channels, planes, stride if first else 1
+            )
             block = self.make_block(
                 index,
                 in_channels=in_channels,
                 planes=planes,
                 stride=stride if first else 1,
                 dilation=dilation // 2 if first and contracted else dilation,
-                downsample=self._make_downsample(in_channels, planes, stride)
-                if first
-                else None,
+                downsample=downsample,
                 style=self.style,
                 with_cp=self.with_cp,
                 conv_cfg=self.conv_cfg,
@@ -245,12 +241,9 @@ class ResNet(BaseModule):
                 nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False)
             )
             stride = 1
-        conv = build_conv_layer(
-            self.conv_cfg, in_channels, out_channels, 1, stride=stride, bias=False
-        )
-        return nn.Sequential(
-            *layers, conv, build_norm_layer(self.norm_cfg, out_channels)[1]
-        )
+        conv = self._conv(in_channels, out_channels, 1, stride)
+        norm = build_norm_layer(self.norm_cfg, out_channels)[1]
+        return nn.Sequential(*layers, conv, norm)
 
     def forward_stem(self, x: Tensor) -> Tensor:
         """Compute what the first stage takes from images x (N, C, H, W)."""
