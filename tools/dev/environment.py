@@ -138,6 +138,16 @@ def install_requirements(target: str) -> None:
     run([*PIP_INSTALL, *files])
 
 
+def prefer_headless_opencv() -> None:
+    """Let OpenCV load on machines without the libraries of a display.
+
+    Its two builds, which different packages ask for, share a folder: the one that is
+    installed last is imported.
+    """
+    pin = ['--force-reinstall', '--no-deps', '-c', 'requirements/constraints.txt']
+    run([*PIP_INSTALL, *pin, 'opencv-python-headless'])
+
+
 def install_mmcv_ops() -> None:
     if subprocess.call([str(VENV_PYTHON), 'tools/dev/build_mmcv_ops.py']):
         sys.exit(1)  # it has said why
@@ -166,6 +176,9 @@ def steps(target: str, python: str) -> list:
         ' (about 2 minutes; 2 GB to fetch)'
     )
     todo.append((title, lambda: install_requirements(target)))
+    todo.append(
+        ('choosing the OpenCV that needs no display (5 s)', prefer_headless_opencv)
+    )
     if target == 'test':
         todo.append(("looking for mmcv's compiled operators", install_mmcv_ops))
     todo.append(('installing mmdyn (5 s)', install_mmdyn))
