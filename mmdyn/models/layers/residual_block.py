@@ -102,9 +102,10 @@ class ResidualBlock(BaseModule):
         return self.branch(x)
 
     def forward(self, x: Tensor) -> Tensor:
-        skip = x if self.downsample is None else self.downsample(x)
+        # In this order, and in place, the fewest maps are allocated: on CPUs that costs
+        # more time than adding.
         out = self.run_branch(x)
-        out += skip  # no new map: allocating one takes longer than adding
+        out += x if self.downsample is None else self.downsample(x)
         return self.relu(out)
 
 
