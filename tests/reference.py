@@ -49,3 +49,22 @@ def randomize_norms(model):
 def outputs_of(model, image):
     model.eval()  # not chained: mmdet's does not return the model
     return model(image)
+
+
+def assert_same_in_onnxruntime(model, image, folder, atol=1e-4):
+    """Export a backbone for any batch size and compare its last output."""
+    import onnxruntime
+
+    outputs_of(model, image)  # in evaluation mode from here
+    file = str(folder / 'model.onnx')
+    shapes = ({0: torch.export.Dim('batch')},)
+    torch.onnx.export(
+        model, (image,), file, dynamo=True, dynamic_shapes=shapes, verbose=False
+    )
+    session = onnxruntime.InferenceSession(file, providers=['CPUExecutionProvider'])
+    name = session.get_inputs()[0].name
+    for batch in (image, torch.rand(3, *image.shape[1:])):
+        (got,) = session.run(None, {name: batch.numpy()})
+        expected = outputs_of(model, batch)[-1]
+        assert expected.abs().max() > 0.1, 'nothing to compare'
+        torch.testing.assert_close(torch.from_numpy(got), expected, rtol=0, atol=atol)

@@ -12,18 +12,26 @@ import re
 from collections.abc import Sequence
 
 from mmcv.cnn import build_conv_layer, build_norm_layer
-from mmengine.model import BaseModule, constant_init
+from mmengine.model import constant_init
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmdyn.models.arguments import (
+    check_between,
+    check_choice,
+    check_out_indices,
+    check_positive,
+    one_a_stage,
+)
 from mmdyn.models.layers.residual_block import BasicBlock, Bottleneck, ResidualBlock
 from mmdyn.registry import MODELS
+
+from .base import Backbone
 
 __all__ = ['ResNet']
 
 
 @MODELS.register_module()
-class ResNet(BaseModule):
+class ResNet(Backbone):
     """ResNet for images (depths 18, 34, 50, 101, 152) and for CIFAR (6n+2, 8 to 110).
 
     The CIFAR depths have three stages of n basic blocks, 16 channels in the first; 50 is
@@ -101,24 +109,35 @@ class ResNet(BaseModule):
         super().__init__(_initialisation(pretrained, init_cfg))
         block, blocks, is_cifar = self._architecture(depth)
         num_stages = len(blocks) if num_stages is None else num_stages
-        _check_between('num_stages', num_stages, 1, len(blocks))
+        check_between('num_stages', num_stages, 1, len(blocks))
         stem = stem or ('cifar' if is_cifar else 'imagenet')
-        _check_choice('stem', stem, ('imagenet', 'cifar'))
-        _check_choice('style', style, ('pytorch', 'caffe'))
-        _check_between('frozen_stages', frozen_stages, -1, num_stages)
+        check_choice('stem', stem, ('imagenet', 'cifar'))
+        check_choice('style', style, ('pytorch', 'caffe'))
+        check_between('frozen_stages', frozen_stages, -1, num_stages)
         if deep_stem and stem == 'cifar':
             raise ValueError("deep_stem=True needs stem='imagenet', got stem='cifar'")
         default_channels = 16 if is_cifar else 64
+        if stem_channels is None:
+            stem_channels = default_channels
+        if base_channels is None:
+            base_channels = default_channels
+        check_positive(
+            in_channels=in_channels,
+            stem_channels=stem_channels,
+            base_channels=base_channels,
+        )
 
         self.depth = depth
         self.stem_type = stem
-        self.stem_channels = stem_channels or default_channels
-        self.base_channels = base_channels or default_channels
+        self.stem_channels = stem_channels
+        self.base_channels = base_channels
         self.num_stages = num_stages
-        self.strides = _one_a_stage('strides', strides, (1, 2, 2, 2), num_stages)
-        self.dilations = _one_a_stage('dilations', dilations, (1, 1, 1, 1), num_stages)
+        self.strides = one_a_stage('strides', strides, (1, 2, 2, 2), num_stages)
+        self.dilations = one_a_stage('dilations', dilations, (1, 1, 1, 1), num_stages)
         self.contract_dilation = contract_dilation
-        self.out_indices = _checked_indices(out_indices, num_stages)
+        self.out_indices = check_out_indices(
+            (num_stages - 1,) if out_indices is None else out_indices, num_stages - 1
+        )
         self.style = style
         self.deep_stem = deep_stem
         self.avg_down = avg_down
@@ -141,7 +160,7 @@ class ResNet(BaseModule):
             self.add_module(name, layer)
             self.res_layers.append(name)
         self.feat_dim = channels
-        self._freeze_stages()
+        self.freeze()
 
     @classmethod
     def _architecture(
@@ -277,7 +296,7 @@ class ResNet(BaseModule):
                 if isinstance(module, ResidualBlock):
                     constant_init(module.last_norm, 0)
 
-    def _frozen_modules(self) -> list[nn.Module]:
+    def frozen_modules(self) -> list[nn.Module]:
         if self.frozen_stages < 0:
             return []
         stem = [self.stem] if self.deep_stem else [self.conv1, self.norm1]
@@ -285,39 +304,24 @@ class ResNet(BaseModule):
             getattr(self, name) for name in self.res_layers[: self.frozen_stages]
         ]
 
-    def _freeze_stages(self) -> None:
-        for module in self._frozen_modules():
-            module.eval()
-            module.requires_grad_(False)
-
-    def train(self, mode: bool = True) -> ResNet:
-        super().train(mode)
-        self._freeze_stages()
-        if mode and self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
-        return self
-
-    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
-        _rename_mmpretrain_keys(state_dict, prefix, self.avg_down)
-        super()._load_from_state_dict(state_dict, prefix, *args)
+    def rename_stock_keys(self, state_dict: dict, prefix: str = '') -> None:
+        _rename_deep_stem(state_dict, prefix)
+        if self.avg_down:
+            _make_room_for_pools(state_dict, prefix)
 
 
-def _rename_mmpretrain_keys(state_dict: dict, prefix: str, avg_down: bool) -> None:
-    """Rename the keys in which mmpretrain's ResNet differs from mmseg's and mmdet's.
-
-    Its deep stem nests each convolution (``stem.1.conv`` for ``stem.3``), and it leaves
-    out an average pool of stride 1 (``downsample.0`` for ``downsample.1``).
-    """
+def _rename_deep_stem(state_dict: dict, prefix: str) -> None:
+    """mmpretrain's nests each convolution: ``stem.1.conv`` for ``stem.3``."""
     nested = re.compile(rf'{re.escape(prefix)}stem\.(\d)\.(conv|bn)\.(.+)')
-    unpooled = re.compile(rf'({re.escape(prefix)}layer.+\.downsample\.)([01])\.(.+)')
     for key in list(state_dict):
         if match := nested.fullmatch(key):
             index = 3 * int(match[1]) + (match[2] == 'bn')
             state_dict[f'{prefix}stem.{index}.{match[3]}'] = state_dict.pop(key)
-    if not avg_down:
-        return
+
+
+def _make_room_for_pools(state_dict: dict, prefix: str) -> None:
+    """mmpretrain leaves out pools of stride 1: ``downsample.0`` for ``downsample.1``."""
+    unpooled = re.compile(rf'({re.escape(prefix)}layer.+\.downsample\.)([01])\.(.+)')
     starts = {m[1] for k in state_dict if (m := unpooled.fullmatch(k)) and m[2] == '0'}
     moved = [k for k in state_dict if any(k.startswith(start) for start in starts)]
     values = {k: state_dict.pop(k) for k in moved}
@@ -337,32 +341,3 @@ def _initialisation(pretrained: str | None, init_cfg):
         dict(type='Kaiming', layer='Conv2d'),
         dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm']),
     ]
-
-
-def _check_choice(name: str, value, valid: tuple) -> None:
-    if value not in valid:
-        raise ValueError(f'{name} must be one of {valid}, got {value!r}')
-
-
-def _check_between(name: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise ValueError(f'{name} must lie in {low}…{high}, got {value!r}')
-
-
-def _one_a_stage(name: str, values, default: tuple[int, ...], num_stages: int):
-    values = default[:num_stages] if values is None else tuple(values)
-    if len(values) != num_stages:
-        raise ValueError(
-            f'{name} needs one value for each of {num_stages} stages, got {values}'
-        )
-    return values
-
-
-def _checked_indices(out_indices, num_stages: int) -> tuple[int, ...]:
-    indices = (num_stages - 1,) if out_indices is None else tuple(out_indices)
-    if not indices or not all(0 <= i < num_stages for i in indices):
-        raise ValueError(
-            f'out_indices must lie in 0…{num_stages - 1} for {num_stages} stages, '
-            f'got {indices}'
-        )
-    return indices

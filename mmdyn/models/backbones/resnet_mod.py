@@ -1,16 +1,15 @@
 """Mixture-of-Depths ResNet: CNN Mixture-of-Depths, Cakaj, Mehnert, Yang, 2024.
 
 Every second residual block of a stage works on the few channels that a selector scores
-highest; the rest of the feature map passes untouched. The graph is static: the same
-shapes for every input.
+highest; the rest of the feature map passes untouched.
 """
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-from mmdyn.models.layers.channel_selector import ChannelSelector
+from mmdyn.models.arguments import check_positive
+from mmdyn.models.layers.mixture_of_depths import MixtureOfDepths, check_mod_arguments
 from mmdyn.models.layers.residual_block import BasicBlock, Bottleneck, ResidualBlock
 from mmdyn.operating_point import DynamicModule
 from mmdyn.registry import MODELS
@@ -19,56 +18,38 @@ from .resnet import ResNet
 
 __all__ = ['MoDBasicBlock', 'MoDBottleneck', 'ResNetMoD']
 
-FUSIONS = ('first', 'last', 'original')
-
 
 class MoDBlock(ResidualBlock):
-    """A residual block whose branch sees k = max(1, C // divisor) selected channels.
-
-    The branch's output, weighted by the selected channels' scores, is added to k channels
-    of the input: which, ``fusion`` says.
+    """A residual block whose branch sees the selected channels alone.
 
     Args:
-        divisor (int): The paper's c.
-        fusion (str): ``'first'`` k channels, ``'last'`` k channels (Table 9), or the
-            ``'original'`` places of the selected ones (Table 8, clearly worse).
+        divisor (int): See :class:`MixtureOfDepths`, as the next two.
+        fusion (str): Where the branch's output is added.
         reduction (int): How many times narrower the selector's hidden layer is.
         **kwargs: Arguments of :class:`ResidualBlock`, of a block that keeps its shape.
     """
 
     def __init__(self, divisor: int, fusion: str, reduction: int, **kwargs):
-        self.divisor = divisor
-        self.fusion = fusion
-        self.reduction = reduction
+        self.mod_arguments = dict(divisor=divisor, fusion=fusion, reduction=reduction)
         super().__init__(**kwargs)
 
     def add_branch(self, planes: int) -> None:
-        self.num_selected = max(1, self.in_channels // self.divisor)
-        self.selector = ChannelSelector(
-            self.in_channels, self.num_selected, self.reduction
-        )
-        self.add_narrow_branch(self.num_selected)
+        self.mod = MixtureOfDepths(self.in_channels, **self.mod_arguments)
+        self.add_narrow_branch(self.mod.num_selected)
 
     def add_narrow_branch(self, channels: int) -> None:
         """Create a branch that takes and gives ``channels`` channels."""
         raise NotImplementedError
 
     def narrow_branch(self, x: Tensor) -> Tensor:
-        """Compute the branch of the selected channels x (N, k, H, W)."""
+        """Compute the branch for the selected channels x (N, k, H, W)."""
         raise NotImplementedError
 
     def branch(self, x: Tensor) -> Tensor:
-        selected, scores, index = self.selector(x)
-        processed = self.narrow_branch(selected) * scores
-        k = self.num_selected
-        if self.fusion == 'first':
-            return torch.cat([x[:, :k] + processed, x[:, k:]], dim=1)
-        if self.fusion == 'last':
-            return torch.cat([x[:, :-k], x[:, -k:] + processed], dim=1)
-        return x.scatter_add(1, index, processed)
+        return self.mod(x, self.narrow_branch)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.relu(self.run_branch(x))
+        return self.run_branch(x)
 
 
 class MoDBasicBlock(MoDBlock):
@@ -105,6 +86,9 @@ class ResNetMoD(DynamicModule, ResNet):
     (Table 5). Its cost is lower than a ResNet's, but not switchable: it has the one
     operating point ``full``. Checkpoints of a stock ResNet fill all but the MoD blocks.
 
+    Where gradients are off a MoD block changes the output of the block before it in
+    place: a hook that keeps a block's output has to copy it. Outputs of stages stay.
+
     Args:
         depth (int): Number of layers with weights.
         divisor (int): The paper's c: a MoD block processes 1 / c of its channels.
@@ -140,17 +124,11 @@ class ResNetMoD(DynamicModule, ResNet):
         reduction: int = 16,
         **kwargs,
     ):
-        limit = kwargs.get('base_channels') or 64
-        if not 1 <= divisor <= limit:
-            raise ValueError(
-                f'divisor must lie in 1…{limit}, the channels of the first block, '
-                f'got {divisor}'
-            )
-        if fusion not in FUSIONS:
-            raise ValueError(f'fusion must be one of {FUSIONS}, got {fusion!r}')
-        if reduction < 1:
-            raise ValueError(f'reduction must be 1 or more, got {reduction}')
-        self.mod_arguments = dict(divisor=divisor, fusion=fusion, reduction=reduction)
+        first_channels = kwargs.get('base_channels') or 64
+        check_positive(base_channels=first_channels)
+        self.mod_arguments = check_mod_arguments(
+            divisor, fusion, reduction, limit=first_channels
+        )
         super().__init__(depth, **kwargs)
 
     def make_block(self, index: int, **kwargs) -> nn.Module:

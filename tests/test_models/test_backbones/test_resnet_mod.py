@@ -1,10 +1,12 @@
 import pytest
 import torch
-from reference import outputs_of, randomize_norms
+from mmengine.model import revert_sync_batchnorm
+from mod_reference import mod_by_loop, separate_channels
+from reference import assert_same_in_onnxruntime, outputs_of, randomize_norms
 from torch import nn
 
 from mmdyn import count_macs, operating_points
-from mmdyn.models.backbones import ResNet, ResNetMoD
+from mmdyn.models.backbones import ResNetMoD
 
 # Params (millions) and GMACs with the classifier, 224×224, 1000 classes: Tables 5 to 9 of
 # the paper; None where it gives none.
@@ -52,28 +54,112 @@ def test_params_and_macs_on_cifar(depth):
     assert got_macs / 1e6 == pytest.approx(mmacs, rel=0.015)
 
 
+FUSIONS = ['first', 'last', 'original']
+
+
 @pytest.mark.parametrize('depth', [18, 50])
-@pytest.mark.parametrize('divisor', [8, 64])
-@pytest.mark.parametrize('fusion', ['first', 'last', 'original'])
-def test_block_against_a_loop_over_samples_and_channels(depth, divisor, fusion):
+@pytest.mark.parametrize('divisor', [1, 8, 64])
+@pytest.mark.parametrize('fusion', FUSIONS)
+@pytest.mark.parametrize('gradients', [False, True])
+def test_block_against_a_loop_over_samples_and_channels(
+    depth, divisor, fusion, gradients
+):
     model = ResNetMoD(depth, divisor=divisor, fusion=fusion).eval()
     block = randomize_norms(model).layer2[1]
     x = torch.rand(3, block.in_channels, 7, 5)
-    hidden, out = block.selector.score[0].weight, block.selector.score[2].weight
-    k = max(1, block.in_channels // divisor)
+    expected = mod_by_loop(block.mod, x, block.narrow_branch)
+    with torch.set_grad_enabled(gradients):
+        torch.testing.assert_close(block(x.clone()), expected)
+
+
+@pytest.mark.parametrize('fusion', FUSIONS)
+@pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last])
+def test_without_gradients_the_map_is_changed_in_place(fusion, layout):
+    block = randomize_norms(ResNetMoD(18, divisor=16, fusion=fusion)).layer1[1].eval()
+    x = torch.rand(2, 64, 8, 8).contiguous(memory_format=layout)
+    before = x.clone()
     with torch.no_grad():
         got = block(x)
-        for n in range(3):
-            means = x[n].mean(dim=(1, 2))
-            scores = torch.sigmoid(out @ torch.relu(hidden @ means))
-            chosen = sorted(range(len(scores)), key=lambda c: -scores[c].item())[:k]
-            narrow = torch.stack([x[n, c] for c in chosen])[None]
-            processed = block.narrow_branch(narrow)[0]
-            expected = x[n].clone()
-            for i, channel in enumerate(chosen):
-                place = dict(first=i, last=len(scores) - k + i, original=channel)[fusion]
-                expected[place] += scores[channel] * processed[i]
-            torch.testing.assert_close(got[n], expected.relu())
+    assert got.data_ptr() == x.data_ptr() and got.stride() == x.stride()
+    changed = (got != before).flatten(2).any(dim=2).sum(dim=1)
+    assert changed.tolist() == [4, 4]
+    # With gradients the input stays as it was.
+    after = x.clone()
+    block(x)
+    assert torch.equal(x, after)
+
+
+@pytest.mark.parametrize('depth', [18, 50])
+def test_outputs_of_stages_survive_the_in_place_blocks(depth):
+    model = randomize_norms(ResNetMoD(depth, out_indices=(0, 1, 2, 3))).eval()
+    image = torch.rand(2, 3, 64, 64)
+    expected = [out.detach() for out in model(image)]
+    for a, b in zip(expected, outputs_of(model, image)):
+        torch.testing.assert_close(b, a)
+
+
+@pytest.mark.parametrize('depth', [18, 50])
+@pytest.mark.parametrize('fusion', FUSIONS)
+def test_channels_last(depth, fusion):
+    model = randomize_norms(ResNetMoD(depth, fusion=fusion))
+    image = torch.rand(2, 3, 64, 64)
+    (expected,) = outputs_of(model, image)
+    model.to(memory_format=torch.channels_last)
+    (got,) = outputs_of(model, image.contiguous(memory_format=torch.channels_last))
+    assert got.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('fusion', FUSIONS)
+@pytest.mark.parametrize('gradients', [False, True])
+def test_bf16(fusion, gradients):
+    model = ResNetMoD(18, divisor=16, fusion=fusion, reduction=1)
+    block = randomize_norms(model).layer1[1].eval()
+    x = separate_channels(block.mod, torch.rand(3, 64, 9, 9)).bfloat16()
+    block.bfloat16()
+    with torch.set_grad_enabled(gradients):
+        got = block(x.clone())
+    assert got.dtype == torch.bfloat16
+    block.float()
+    expected = mod_by_loop(block.mod, x.float(), block.narrow_branch)
+    torch.testing.assert_close(got.float(), expected, rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize('fusion', FUSIONS)
+@pytest.mark.parametrize('norm', ['BN', 'GN'])
+def test_autocast(fusion, norm):
+    """Group norms run in fp32 there, between convolutions in bf16."""
+    norm_cfg = dict(type='BN') if norm == 'BN' else dict(type='GN', num_groups=1)
+    model = ResNetMoD(18, stem='cifar', fusion=fusion, norm_cfg=norm_cfg)
+    image = torch.rand(2, 3, 16, 16)
+    (expected,) = model(image)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        (got,) = model(image)
+        with torch.no_grad():
+            (in_place,) = model(image)
+    scale = expected.abs().max().item()
+    assert (got.float() - expected).abs().mean() < 0.02 * scale
+    assert (in_place.float() - expected).abs().mean() < 0.02 * scale
+
+
+@pytest.mark.parametrize('fusion', FUSIONS)
+@pytest.mark.parametrize('gradients', [False, True])
+def test_one_graph_for_torch_compile(fusion, gradients):
+    """No branch on data, no break of the graph; the compiler's own tests do the rest."""
+    model = randomize_norms(ResNetMoD(18, stem='cifar', fusion=fusion)).eval()
+    image = torch.rand(2, 3, 16, 16)
+    torch._dynamo.reset()
+    with torch.set_grad_enabled(gradients):
+        (expected,) = model(image)
+        compiled = torch.compile(model, backend='aot_eager', fullgraph=True)
+        torch.testing.assert_close(compiled(image)[0], expected)
+
+
+@pytest.mark.parametrize('fusion', FUSIONS)
+def test_onnx(fusion, tmp_path):
+    # Few channels are picked, so that no two compete within rounding.
+    model = randomize_norms(ResNetMoD(18, divisor=64, fusion=fusion))
+    assert_same_in_onnxruntime(model, torch.rand(2, 3, 64, 64), tmp_path)
 
 
 def test_every_second_block_routes_channels():
@@ -87,7 +173,7 @@ def test_every_second_block_routes_channels():
     assert kinds == (pair * 2)[:3] + pair * 2 + pair * 3 + (pair * 2)[:3]
 
 
-@pytest.mark.parametrize('fusion', ['first', 'last', 'original'])
+@pytest.mark.parametrize('fusion', FUSIONS)
 @pytest.mark.parametrize('with_cp', [False, True])
 def test_selector_learns(fusion, with_cp):
     model = ResNetMoD(
@@ -97,37 +183,80 @@ def test_selector_learns(fusion, with_cp):
     model(torch.rand(4, 3, 16, 16))[0].square().sum().backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
-    assert model.layer1[1].selector.score[2].weight.grad.abs().sum() > 0
+    assert model.layer1[1].mod.selector.score[2].weight.grad.abs().sum() > 0
 
 
-def test_stock_weights_fill_all_but_the_mod_blocks():
-    stock, mod = randomize_norms(ResNet(34)), ResNetMoD(34)
-    shapes = {key: value.shape for key, value in mod.state_dict().items()}
-    fitting = {
-        key: value
-        for key, value in stock.state_dict().items()
-        if shapes.get(key) == value.shape
-    }
-    keys = mod.load_state_dict(fitting, strict=False)
-    assert all(int(key.split('.')[1]) % 2 == 1 for key in keys.missing_keys)
-    block = mod.layer3[0].eval(), stock.layer3[0].eval()
-    x = torch.rand(1, 128, 8, 8)
-    torch.testing.assert_close(block[0](x), block[1](x))
+def test_only_selected_channels_teach_the_selector():
+    block = randomize_norms(ResNetMoD(18, divisor=16)).layer1[1].eval()
+    x = torch.rand(1, 64, 8, 8)
+    _, _, index = block.mod.selector(x)
+    block(x).sum().backward()
+    rows = block.mod.selector.score[2].weight.grad.abs().sum(dim=1).nonzero().flatten()
+    assert set(rows.tolist()) <= set(index[0, :, 0, 0].tolist()) and len(rows) > 0
 
 
-def test_trunk_options_reach_the_mod_blocks():
+@pytest.mark.parametrize('fusion', FUSIONS)
+def test_checkpointing_changes_no_gradient(fusion):
+    arguments = dict(stem='cifar', base_channels=16, divisor=4, fusion=fusion)
+    plain, saving = ResNetMoD(18, **arguments), ResNetMoD(18, with_cp=True, **arguments)
+    saving.load_state_dict(plain.state_dict())
+    image = torch.rand(4, 3, 16, 16)
+    grads = []
+    for model in (plain, saving):
+        model.train()
+        model(image)[0].square().sum().backward()
+        grads.append([p.grad for p in model.parameters()])
+    for a, b in zip(*grads):
+        torch.testing.assert_close(a, b)
+
+
+def test_dilations_reach_the_mod_blocks():
+    basic = ResNetMoD(18, strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4))
+    assert basic.layer4[1].conv1.dilation == basic.layer4[1].conv1.padding == (4, 4)
     model = ResNetMoD(
         50,
         strides=(1, 2, 1, 1),
         dilations=(1, 1, 2, 4),
-        norm_cfg=dict(type='GN', num_groups=1),
-        with_cp=True,
+        contract_dilation=True,
+        deep_stem=True,
         out_indices=(0, 1, 2, 3),
     )
-    assert model.layer4[1].conv2.dilation == (4, 4)
-    assert isinstance(model.layer1[1].norm(3), nn.GroupNorm)
+    assert model.layer4[1].conv2.dilation == model.layer4[1].conv2.padding == (4, 4)
     outs = outputs_of(model, torch.rand(1, 3, 64, 64))
-    assert [o.shape[2] for o in outs] == [16, 8, 8, 8]
+    assert [tuple(o.shape[1:]) for o in outs] == [
+        (256, 16, 16),
+        (512, 8, 8),
+        (1024, 8, 8),
+        (2048, 8, 8),
+    ]
+
+
+def test_norms_of_mod_blocks_are_those_of_the_config():
+    model = ResNetMoD(50, norm_cfg=dict(type='SyncBN', requires_grad=True))
+    assert isinstance(model.layer1[1].norm(3), nn.SyncBatchNorm)
+    outs = outputs_of(revert_sync_batchnorm(model), torch.rand(1, 3, 64, 64))
+    assert outs[0].shape == (1, 2048, 2, 2)
+    model = ResNetMoD(50, norm_cfg=dict(type='GN', num_groups=1))
+    assert isinstance(model.layer1[1].norm(3), nn.GroupNorm)
+
+
+def test_frozen_stages_and_norm_eval():
+    model = ResNetMoD(18, frozen_stages=2, norm_eval=True)
+    model.train()
+    trained = {n.split('.')[0] for n, p in model.named_parameters() if p.requires_grad}
+    assert trained == {'layer3', 'layer4'}
+    assert not any(m.training for m in model.modules() if isinstance(m, nn.BatchNorm2d))
+    model(torch.rand(2, 3, 64, 64))[0].sum().backward()
+    assert model.layer2[1].mod.selector.score[0].weight.grad is None
+    assert model.layer3[1].mod.selector.score[0].weight.grad.abs().sum() > 0
+
+
+def test_mod_blocks_start_as_the_identity():
+    model = ResNetMoD(50)
+    model.init_weights()
+    x = torch.rand(1, 512, 4, 4)
+    with torch.no_grad():
+        assert torch.equal(model.layer2[1](x.clone()), x)
 
 
 def test_one_operating_point():
@@ -140,15 +269,24 @@ def test_divisor_limits(divisor):
         ResNetMoD(18, divisor=divisor)
 
 
+def test_divisor_is_limited_by_the_channels_of_the_first_block():
+    message = 'divisor must lie in 1…16, the channels of the first block, got 17'
+    with pytest.raises(ValueError, match=message):
+        ResNetMoD(18, base_channels=16, divisor=17)
+    assert ResNetMoD(18, base_channels=16, divisor=16).layer1[1].mod.num_selected == 1
+
+
 def test_reduction_sets_the_width_of_the_selector():
-    assert ResNetMoD(18, reduction=4).layer1[1].selector.score[0].out_features == 16
+    hidden = ResNetMoD(18, reduction=4).layer1[1].mod.selector.score[0]
+    assert hidden.out_features == 16
 
 
 @pytest.mark.parametrize(
     ('setting', 'message'),
     [
         (dict(fusion='middle'), "one of .'first', 'last', 'original'., got 'middle'"),
-        (dict(reduction=0), 'reduction must be 1 or more, got 0'),
+        (dict(reduction=0), 'reduction must be above 0, got 0'),
+        (dict(base_channels=-16, divisor=1), 'base_channels must be above 0, got -16'),
     ],
 )
 def test_refused_settings(setting, message):
@@ -156,9 +294,11 @@ def test_refused_settings(setting, message):
         ResNetMoD(18, **setting)
 
 
-def test_unknown_depth():
+@pytest.mark.parametrize('depth', [20, 19, -18])
+def test_unknown_depth(depth):
     message = (
-        r'ResNetMoD has no depth 20; valid ones: \[18, 26, 34, 42, 50, 75, 86, 101, 152'
+        rf'ResNetMoD has no depth {depth}; valid ones: '
+        r'\[18, 26, 34, 42, 50, 75, 86, 101, 152'
     )
     with pytest.raises(ValueError, match=message):
-        ResNetMoD(20)
+        ResNetMoD(depth)

@@ -1,0 +1,52 @@
+"""Checks of constructor arguments; their messages name the value and the valid ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = [
+    'check_between',
+    'check_choice',
+    'check_out_indices',
+    'check_positive',
+    'one_a_stage',
+]
+
+
+def check_choice(name: str, value, valid: Sequence) -> None:
+    if value not in valid:
+        raise ValueError(f'{name} must be one of {tuple(valid)}, got {value!r}')
+
+
+def check_between(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise ValueError(f'{name} must lie in {low}…{high}, got {value!r}')
+
+
+def check_positive(**arguments) -> None:
+    """Check numbers, or sequences of numbers, given by their names."""
+    for name, value in arguments.items():
+        numbers = value if isinstance(value, Sequence) else (value,)
+        if not all(number > 0 for number in numbers):
+            raise ValueError(f'{name} must be above 0, got {value!r}')
+
+
+def one_a_stage(
+    name: str, values: Sequence[int] | None, default: tuple[int, ...], num_stages: int
+) -> tuple[int, ...]:
+    """The values of the stages, or as many of the default ones."""
+    values = default[:num_stages] if values is None else tuple(values)
+    if len(values) != num_stages:
+        raise ValueError(
+            f'{name} needs one value for each of {num_stages} stages, got {values}'
+        )
+    check_positive(**{name: values})
+    return values
+
+
+def check_out_indices(out_indices: Sequence[int], last: int) -> tuple[int, ...]:
+    """The indices as a tuple, if all lie in 0…``last``."""
+    indices = tuple(out_indices)
+    if not indices or not all(0 <= i <= last for i in indices):
+        raise ValueError(f'out_indices must lie in 0…{last}, got {indices}')
+    return indices
