@@ -1,4 +1,6 @@
+from .mobilenet_v2_mod import MobileNetV2MoD
 from .resnet import ResNet
 from .resnet_mod import ResNetMoD
+from .vgg_mod import VGGMoD
 
-__all__ = ['ResNet', 'ResNetMoD']
+__all__ = ['MobileNetV2MoD', 'ResNet', 'ResNetMoD', 'VGGMoD']
