@@ -1,8 +1,9 @@
 from mmdyn.registry import MODELS, register_unavailable
 
 from . import backbones
+from .stock_weights import load_stock_weights
 
-__all__ = ['backbones']
+__all__ = ['backbones', 'load_stock_weights']
 
 try:
     from . import multi_exit

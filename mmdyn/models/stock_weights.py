@@ -1,0 +1,121 @@
+"""Start a network of mmdyn from a checkpoint of mmpretrain, mmseg, mmdet, torchvision.
+
+``init_cfg=dict(type='Pretrained', …)`` and ``load_from`` do so inside a config; this is
+the way to do it in code and to see what was not loaded.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+from mmengine.logging import print_log
+from mmengine.runner.checkpoint import CheckpointLoader
+from torch import Tensor, nn
+
+from .backbones.base import Backbone
+
+__all__ = ['StockWeights', 'load_stock_weights']
+
+_COUNTER = 'num_batches_tracked'  # of no effect, and not in every checkpoint
+
+
+@dataclass(frozen=True)
+class StockWeights:
+    """What :func:`load_stock_weights` did.
+
+    Args:
+        loaded (tuple[str, ...]): Modules of the model whose tensors were all loaded.
+        initial (tuple[str, ...]): Modules that kept the values they had.
+        unused (tuple[str, ...]): Modules of the checkpoint, under the model's names,
+            that went nowhere.
+    """
+
+    loaded: tuple[str, ...]
+    initial: tuple[str, ...]
+    unused: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return '\n'.join(
+            [
+                f'{len(self.loaded)} modules loaded',
+                f'{len(self.initial)} keep their values: {", ".join(self.initial)}',
+                f'{len(self.unused)} of the checkpoint unused: {", ".join(self.unused)}',
+            ]
+        )
+
+
+def load_stock_weights(model: nn.Module, checkpoint: str | dict) -> StockWeights:
+    """Copy weights from a stock checkpoint into every layer that coincides with its own.
+
+    A module's own tensors are loaded together or not at all: a norm whose statistics fit
+    but whose weights do not is left alone. What is not loaded is logged.
+
+    Args:
+        model (nn.Module): A backbone of mmdyn, or a model that contains one.
+        checkpoint (str | dict): A file, an address that MMEngine can load
+            (``'torchvision://resnet50'``, ``'https://…'``), or weights by their keys.
+            Weights of a whole model fit a bare backbone too.
+
+    Returns:
+        StockWeights: What was loaded and what was not.
+
+    Raises:
+        ValueError: If not one module coincides.
+    """
+    ours = _by_module(model.state_dict())
+    theirs = _by_module(_renamed(model, _read(checkpoint)))
+    loaded = [name for name, tensors in ours.items() if _coincide(tensors, theirs, name)]
+    if not loaded:
+        raise ValueError(
+            f'no layer of the {type(model).__name__} is in the checkpoint, whose first '
+            f'modules are {list(theirs)[:3]}; the model has {list(ours)[:3]}'
+        )
+    fitting = {
+        f'{name}.{key}'.lstrip('.'): tensor
+        for name in loaded
+        for key, tensor in theirs[name].items()
+    }
+    model.load_state_dict(fitting, strict=False)
+    result = StockWeights(
+        loaded=tuple(loaded),
+        initial=tuple(name for name in ours if name not in set(loaded)),
+        unused=tuple(name for name in theirs if name not in set(loaded)),
+    )
+    print_log(str(result), logger='current')
+    return result
+
+
+def _read(checkpoint: str | dict) -> dict[str, Tensor]:
+    if isinstance(checkpoint, str):
+        checkpoint = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
+    return dict(checkpoint.get('state_dict', checkpoint))
+
+
+def _renamed(model: nn.Module, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors under the names that they have in the model."""
+    prefix = 'backbone.'
+    if isinstance(model, Backbone) and any(key.startswith(prefix) for key in state_dict):
+        state_dict = {
+            key.removeprefix(prefix): tensor for key, tensor in state_dict.items()
+        }
+    for name, module in model.named_modules():
+        if isinstance(module, Backbone):
+            module.rename_stock_keys(state_dict, f'{name}.' if name else '')
+    return state_dict
+
+
+def _by_module(state_dict: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    modules: dict[str, dict[str, Tensor]] = defaultdict(dict)
+    for key, tensor in state_dict.items():
+        module, _, name = key.rpartition('.')
+        if name != _COUNTER:
+            modules[module][name] = tensor
+    return dict(modules)
+
+
+def _coincide(tensors: dict[str, Tensor], theirs: dict, name: str) -> bool:
+    found = theirs.get(name, {})
+    return found.keys() == tensors.keys() and all(
+        found[key].shape == tensor.shape for key, tensor in tensors.items()
+    )

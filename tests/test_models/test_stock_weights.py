@@ -1,0 +1,139 @@
+import pytest
+import torch
+import torchvision
+from mmengine.registry import MODELS
+from mmpretrain.models import backbones as stock_backbones
+from reference import randomize_norms
+
+from mmdyn.models import load_stock_weights
+from mmdyn.models.backbones import MobileNetV2MoD, ResNet, ResNetMoD, VGGMoD
+
+nets = torchvision.models
+OURS_AND_TORCHVISION = {
+    'resnet18': lambda: (ResNetMoD(18), nets.resnet18()),
+    'resnet50': lambda: (ResNetMoD(50), nets.resnet50()),
+    'vgg16': lambda: (VGGMoD(16, norm_cfg=None), nets.vgg16(init_weights=False)),
+    'vgg16_bn': lambda: (VGGMoD(16), nets.vgg16_bn(init_weights=False)),
+    'vgg19_bn': lambda: (VGGMoD(19, num_stages=4), nets.vgg19_bn(init_weights=False)),
+    'mobilenet_v2': lambda: (MobileNetV2MoD(), nets.mobilenet_v2()),
+}
+
+
+def in_mod_block(module: str) -> bool:
+    """Whether a module of one of the backbones is part of a MoD block."""
+    parts = module.split('.')
+    if parts[0].startswith('layer') and len(parts) > 2:
+        return int(parts[1]) % 2 == 1
+    return 'mod' in parts or 'narrow' in parts
+
+
+def convolutions(model):
+    return [m for m in model.modules() if isinstance(m, torch.nn.Conv2d)]
+
+
+@pytest.mark.parametrize('name', list(OURS_AND_TORCHVISION))
+def test_all_but_the_mod_blocks_come_from_torchvision(name):
+    ours, theirs = OURS_AND_TORCHVISION[name]()
+    randomize_norms(theirs)
+    done = load_stock_weights(ours, theirs.state_dict())
+    assert done.initial and all(in_mod_block(module) for module in done.initial)
+    assert not any(in_mod_block(module) for module in done.loaded)
+    # Walked side by side: the networks have their convolutions in the same order.
+    loaded = 0
+    for a, b in zip(convolutions(ours), convolutions(theirs)):
+        if a.weight.shape == b.weight.shape:
+            assert torch.equal(a.weight, b.weight)
+            assert a.weight.data_ptr() != b.weight.data_ptr()
+            loaded += 1
+    assert loaded == sum(
+        isinstance(ours.get_submodule(n), torch.nn.Conv2d) for n in done.loaded
+    )
+    norms = [
+        [m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+        for net in (ours, theirs)
+    ]
+    for a, b in zip(*norms):
+        if a.weight.shape == b.weight.shape:
+            assert torch.equal(a.running_var, b.running_var)
+
+
+def test_the_classifier_of_a_vgg_is_loaded_where_the_backbone_has_one():
+    theirs = nets.vgg16_bn(init_weights=False)
+    ours = VGGMoD(16, num_classes=1000)
+    assert {'classifier.0', 'classifier.6'} <= set(
+        load_stock_weights(ours, theirs.state_dict()).loaded
+    )
+
+
+def test_unused_modules_are_listed():
+    done = load_stock_weights(ResNetMoD(18), nets.resnet18().state_dict())
+    blocks = [f'layer{i}.1.{m}' for i in range(1, 5) for m in ('conv1', 'bn1', 'conv2')]
+    assert {*blocks, 'fc'} <= set(done.unused)
+    assert 'unused: ' in str(done) and 'fc' in str(done)
+
+
+@pytest.mark.parametrize(
+    ('stock', 'ours'),
+    [
+        (dict(type='ResNet', depth=18), ResNetMoD(18)),
+        (dict(type='ResNet', depth=18, deep_stem=True), ResNetMoD(18, deep_stem=True)),
+        (dict(type='VGG', depth=16, norm_cfg=dict(type='BN')), VGGMoD(16)),
+        (dict(type='MobileNetV2'), MobileNetV2MoD()),
+    ],
+)
+def test_checkpoint_file_of_a_whole_stock_model(stock, ours, tmp_path, mmpretrain_scope):
+    model = MODELS.build(
+        dict(
+            type='ImageClassifier',
+            backbone=stock,
+            neck=dict(type='GlobalAveragePooling'),
+            head=dict(type='LinearClsHead', num_classes=10, in_channels=512),
+        )
+    )
+    torch.save(dict(state_dict=model.state_dict(), meta={}), tmp_path / 'stock.pth')
+    done = load_stock_weights(ours, str(tmp_path / 'stock.pth'))
+    assert done.initial and all(in_mod_block(module) for module in done.initial)
+    assert 'head.fc' in done.unused
+
+
+def test_a_whole_model_keeps_its_head(mmpretrain_scope):
+    cfg = dict(
+        type='ImageClassifier',
+        backbone=dict(type='ResNet', depth=18),
+        neck=dict(type='GlobalAveragePooling'),
+        head=dict(type='LinearClsHead', num_classes=10, in_channels=512),
+    )
+    stock = MODELS.build(cfg)
+    model = MODELS.build({**cfg, 'backbone': dict(type='mmdyn.ResNetMoD', depth=18)})
+    done = load_stock_weights(model, stock.state_dict())
+    assert torch.equal(model.head.fc.weight, stock.head.fc.weight)
+    assert all(in_mod_block(name.removeprefix('backbone.')) for name in done.initial)
+
+
+def test_pretrained_in_a_config_knows_the_layouts_too(tmp_path):
+    theirs = nets.mobilenet_v2()
+    torch.save(theirs.state_dict(), tmp_path / 'mobilenet_v2.pth')
+    file = str(tmp_path / 'mobilenet_v2.pth')
+    model = MobileNetV2MoD(init_cfg=dict(type='Pretrained', checkpoint=file))
+    model.init_weights()
+    assert torch.equal(model.conv1.conv.weight, theirs.features[0][0].weight)
+    assert torch.equal(
+        model.layer7[0].conv[2].conv.weight, theirs.features[17].conv[2].weight
+    )
+
+
+def test_a_module_is_loaded_whole_or_not_at_all():
+    theirs = stock_backbones.ResNet(18).state_dict()
+    del theirs['layer2.0.bn1.running_var']
+    model = ResNet(18)
+    before = model.layer2[0].bn1.running_mean.clone()
+    theirs['layer2.0.bn1.running_mean'] += 1
+    done = load_stock_weights(model, theirs)
+    assert done.initial == ('layer2.0.bn1',)
+    assert torch.equal(model.layer2[0].bn1.running_mean, before)
+
+
+def test_weights_of_another_network_are_refused():
+    vgg = nets.vgg16_bn(init_weights=False).state_dict()
+    with pytest.raises(ValueError, match=r'no layer of the ResNetMoD .*features\.0'):
+        load_stock_weights(ResNetMoD(18), vgg)
