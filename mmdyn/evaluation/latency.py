@@ -1,9 +1,10 @@
-"""Time on the clock at each operating point, measured side by side."""
+"""Time on the clock, measured side by side: what is compared takes turns."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,9 +12,31 @@ from torch import nn
 
 from mmdyn.operating_point import OperatingPoint, at_operating_point
 
-__all__ = ['measure_latency']
+__all__ = ['measure_latency', 'time_in_turns']
 
 _MIN_SAMPLES = 30
+
+
+@torch.no_grad()
+def time_in_turns(
+    calls: Sequence[Callable[[], Any]],
+    rounds: int,
+    warmup: int = 3,
+    track: Callable[[Sequence], Iterable] = iter,
+) -> np.ndarray:
+    """Time functions that take turns, so that a slow spell of the machine meets all.
+
+    Args:
+        calls (Sequence[Callable[[], Any]]): What is timed, gradients off.
+        rounds (int): How often each is timed.
+        warmup (int): How often each is called before.
+        track (Callable): Wraps the rounds, to show progress.
+
+    Returns:
+        np.ndarray: Milliseconds, of shape (rounds, number of calls).
+    """
+    samples = [[_timed(call)[0] for call in calls] for _ in track(range(warmup + rounds))]
+    return np.array(samples[warmup:])
 
 
 @torch.no_grad()
@@ -51,11 +74,17 @@ def measure_latency(
 def _time_batch(model: nn.Module, point: OperatingPoint, batch: dict) -> float:
     """Milliseconds an image of the batch takes at the point."""
     with at_operating_point(model, point):
-        _synchronize()
-        start = time.perf_counter()
-        outputs = model.test_step(batch)
-        _synchronize()
-        return (time.perf_counter() - start) * 1e3 / len(outputs)
+        milliseconds, outputs = _timed(lambda: model.test_step(batch))
+        return milliseconds / len(outputs)
+
+
+def _timed(call: Callable[[], Any]) -> tuple[float, Any]:
+    """Milliseconds that a call took, and what it returned."""
+    _synchronize()
+    start = time.perf_counter()
+    result = call()
+    _synchronize()
+    return (time.perf_counter() - start) * 1e3, result
 
 
 def _synchronize() -> None:

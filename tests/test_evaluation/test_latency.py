@@ -5,6 +5,7 @@ from torch import nn
 
 from mmdyn import DynamicModule, OperatingPoint
 from mmdyn.evaluation import measure_latency
+from mmdyn.evaluation.latency import time_in_turns
 
 
 class Sleeper(DynamicModule, nn.Module):
@@ -35,3 +36,20 @@ def test_time_an_image_takes_points_taking_turns():
     assert names == ['2 ms', '8 ms'] * (len(names) // 2)
     assert [batch for _, batch in model.calls[:8:2]] == [4, 4, 2, 4]  # the first warms up
     assert model.operating_point.name == '8 ms'
+
+
+def test_functions_are_timed_in_turns():
+    calls = []
+
+    def sleeper(name, seconds):
+        def call():
+            assert not torch.is_grad_enabled()
+            calls.append(name)
+            time.sleep(seconds)
+
+        return call
+
+    functions = [sleeper('a', 0.001), sleeper('b', 0.004)]
+    times = time_in_turns(functions, rounds=5, warmup=2)
+    assert times.shape == (5, 2) and calls == ['a', 'b'] * 7
+    assert times[:, 0].min() >= 1 and times[:, 1].min() >= 4

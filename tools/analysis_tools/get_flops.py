@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import argparse
 
-from mmengine.config import Config, DictAction
-from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.config import DictAction
 from rich.console import Console
 from rich.table import Table
-from torch import nn
 
 from mmdyn import (
     at_operating_point,
     count_macs,
     dense_operating_point,
     operating_points,
+)
+from mmdyn.engine.standalone import (
+    build_model,
+    forward_arguments,
+    image_channels,
+    read_config,
 )
 
 
@@ -44,40 +47,9 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def build_model(cfg: Config) -> nn.Module:
-    """Build the config's model, without looking for its pretrained weights."""
-    init_default_scope(cfg.get('default_scope') or 'mmpretrain')
-    return revert_sync_batchnorm(MODELS.build(cfg.model)).eval()
-
-
-def image_channels(model: nn.Module) -> int:
-    """Channels of the images that the model's first convolution takes."""
-    first = next(m for m in model.modules() if isinstance(m, nn.Conv2d))
-    return first.in_channels
-
-
-def forward_arguments(cfg: Config, height: int, width: int) -> dict:
-    """What the model needs beside the image: detectors ask for its sizes."""
-    if cfg.get('default_scope') != 'mmdet':
-        return {}
-    from mmdet.structures import DetDataSample
-
-    size = (height, width)
-    sample = DetDataSample(
-        metainfo=dict(
-            img_shape=size,
-            ori_shape=size,
-            pad_shape=size,
-            batch_input_shape=size,
-            scale_factor=(1.0, 1.0),
-        )
-    )
-    return dict(data_samples=[sample])
-
-
 def main() -> None:
     args = parse_args()
-    cfg = Config.fromfile(args.config)
+    cfg = read_config(args.config)
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
     model = build_model(cfg)

@@ -1,0 +1,63 @@
+"""A config's model on random images, without a runner: for tools that measure it."""
+
+from __future__ import annotations
+
+import torch
+from mmengine.config import Config
+from mmengine.hub import get_config
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import MODELS, init_default_scope
+from torch import Tensor, nn
+
+__all__ = [
+    'build_model',
+    'forward_arguments',
+    'image_channels',
+    'random_images',
+    'read_config',
+]
+
+
+def read_config(path: str) -> Config:
+    """Read a config file, or one of an installed package: ``mmpretrain::resnet/….py``."""
+    return get_config(path) if '::' in path else Config.fromfile(path)
+
+
+def build_model(cfg: Config) -> nn.Module:
+    """Build the config's model for evaluation, without looking for pretrained weights."""
+    init_default_scope(cfg.get('default_scope') or 'mmpretrain')
+    model = revert_sync_batchnorm(MODELS.build(cfg.model))
+    model.eval()
+    return model
+
+
+def image_channels(model: nn.Module) -> int:
+    """Channels of the images that the model's first convolution takes."""
+    first = next(m for m in model.modules() if isinstance(m, nn.Conv2d))
+    return first.in_channels
+
+
+def random_images(model: nn.Module, batch_size: int, height: int, width: int) -> Tensor:
+    """Images in [0, 1) for the model, where its parameters are and of their type."""
+    parameter = next(model.parameters())
+    shape = (batch_size, image_channels(model), height, width)
+    return torch.rand(shape).to(parameter.device, parameter.dtype)
+
+
+def forward_arguments(cfg: Config, height: int, width: int, batch_size: int = 1) -> dict:
+    """What the model needs beside the images: detectors ask for their sizes."""
+    if cfg.get('default_scope') != 'mmdet':
+        return {}
+    from mmdet.structures import DetDataSample
+
+    size = (height, width)
+    sample = DetDataSample(
+        metainfo=dict(
+            img_shape=size,
+            ori_shape=size,
+            pad_shape=size,
+            batch_input_shape=size,
+            scale_factor=(1.0, 1.0),
+        )
+    )
+    return dict(data_samples=[sample] * batch_size)
