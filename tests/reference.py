@@ -57,10 +57,12 @@ def assert_same_in_onnxruntime(model, image, folder, atol=1e-4):
 
     outputs_of(model, image)  # in evaluation mode from here
     file = str(folder / 'model.onnx')
-    shapes = ({0: torch.export.Dim('batch')},)
-    torch.onnx.export(
-        model, (image,), file, dynamo=True, dynamic_shapes=shapes, verbose=False
-    )
+    if hasattr(torch.export, 'Dim'):
+        shapes = ({0: torch.export.Dim('batch')},)
+        options = dict(dynamo=True, dynamic_shapes=shapes, verbose=False)
+    else:  # torch 2.1 has the older exporter alone
+        options = dict(input_names=['x'], dynamic_axes={'x': {0: 'batch'}})
+    torch.onnx.export(model, (image,), file, **options)
     session = onnxruntime.InferenceSession(file, providers=['CPUExecutionProvider'])
     name = session.get_inputs()[0].name
     for batch in (image, torch.rand(3, *image.shape[1:])):
