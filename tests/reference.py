@@ -52,17 +52,26 @@ def outputs_of(model, image):
 
 
 def assert_same_in_onnxruntime(model, image, folder, atol=1e-4):
-    """Export a backbone for any batch size and compare its last output."""
+    """Export a backbone in every way, for any batch size; compare its last output."""
+    outputs_of(model, image)  # in evaluation mode from here
+    files = [str(folder / 'traced.onnx')]
+    options = dict(input_names=['x'], dynamic_axes={'x': {0: 'batch'}})
+    if hasattr(torch.export, 'Dim'):  # later than torch 2.1: a second exporter
+        files.append(str(folder / 'exported.onnx'))
+        shapes = ({0: torch.export.Dim('batch')},)
+        torch.onnx.export(
+            model, (image,), files[1], dynamo=True, dynamic_shapes=shapes, verbose=False
+        )
+        options['dynamo'] = False
+    with torch.no_grad():  # where a MoD block works in place
+        torch.onnx.export(model, (image,), files[0], **options)
+    for file in files:
+        assert_same_file(file, model, image, atol)
+
+
+def assert_same_file(file, model, image, atol):
     import onnxruntime
 
-    outputs_of(model, image)  # in evaluation mode from here
-    file = str(folder / 'model.onnx')
-    if hasattr(torch.export, 'Dim'):
-        shapes = ({0: torch.export.Dim('batch')},)
-        options = dict(dynamo=True, dynamic_shapes=shapes, verbose=False)
-    else:  # torch 2.1 has the older exporter alone
-        options = dict(input_names=['x'], dynamic_axes={'x': {0: 'batch'}})
-    torch.onnx.export(model, (image,), file, **options)
     session = onnxruntime.InferenceSession(file, providers=['CPUExecutionProvider'])
     name = session.get_inputs()[0].name
     for batch in (image, torch.rand(3, *image.shape[1:])):

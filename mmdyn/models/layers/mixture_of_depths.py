@@ -84,16 +84,18 @@ class MixtureOfDepths(nn.Module):
         Returns:
             Tensor: The feature map with the processed channels added to k of its own.
         """
+        # The older ONNX exporter, which traces, loses what is written into a slice.
+        in_place = not (torch.is_grad_enabled() or torch.jit.is_tracing())
         selected, scores, index = self.selector(x)
         processed = process(selected)
         if self.fusion == 'original':
             fused = self._add(selected, processed, scores)
-            write = Tensor.scatter if torch.is_grad_enabled() else Tensor.scatter_
+            write = Tensor.scatter_ if in_place else Tensor.scatter
             return write(x, 1, index, fused)
         k = self.num_selected
         first = self.fusion == 'first'
         target, rest = (x[:, :k], x[:, k:]) if first else (x[:, -k:], x[:, :-k])
-        if not torch.is_grad_enabled():
+        if in_place:
             target.addcmul_(processed, scores)
             if self.relu:
                 target.relu_()
