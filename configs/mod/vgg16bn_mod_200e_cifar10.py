@@ -5,7 +5,7 @@
 200 epochs of SGD, learning rate 0.1 divided by 10 after 100 and 150, 128 images a batch:
 mmpretrain's schedule, for the supplement states none. Trained on 45,000 images, the best
 epoch chosen on the other 5,000 (S4).
-Paper (Table 11): top-1 91.79 ± 0.18 %, 155 MMACs, 9.83 M parameters.
+Paper (Table 11): top-1 91.79 ± 0.14 %, 155 MMACs, 9.83 M parameters.
 """
 
 _base_ = [

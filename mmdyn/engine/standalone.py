@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+from pathlib import Path
+
 import torch
 from mmengine.config import Config
-from mmengine.hub import get_config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
@@ -19,8 +21,28 @@ __all__ = [
 
 
 def read_config(path: str) -> Config:
-    """Read a config file, or one of an installed package: ``mmpretrain::resnet/….py``."""
-    return get_config(path) if '::' in path else Config.fromfile(path)
+    """Read a config.
+
+    Args:
+        path (str): A file, or one of an installed package: ``mmpretrain::resnet/….py``.
+
+    Returns:
+        Config: The config.
+
+    Raises:
+        FileNotFoundError: If the package or the file does not exist.
+    """
+    # MMEngine's own get_config would install a missing package, and asks for names of
+    # distributions, which differ between the stacks.
+    package, _, file = path.rpartition('::')
+    if package:
+        spec = find_spec(package)
+        if spec is None or spec.origin is None:
+            raise FileNotFoundError(f'{path}: no package {package!r} is installed')
+        path = str(Path(spec.origin).parent / '.mim' / 'configs' / file)
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'there is no config {path}')
+    return Config.fromfile(path)
 
 
 def build_model(cfg: Config) -> nn.Module:

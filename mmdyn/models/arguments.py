@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 
 __all__ = [
     'check_between',
     'check_choice',
+    'check_counts',
     'check_out_indices',
-    'check_positive',
     'one_a_stage',
 ]
 
@@ -19,16 +20,16 @@ def check_choice(name: str, value, valid: Sequence) -> None:
 
 
 def check_between(name: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
+    if not (isinstance(value, Integral) and low <= value <= high):
         raise ValueError(f'{name} must lie in {low}…{high}, got {value!r}')
 
 
-def check_positive(**arguments) -> None:
-    """Check numbers, or sequences of numbers, given by their names."""
+def check_counts(**arguments) -> None:
+    """Check that the arguments, or all their elements, are whole numbers above 0."""
     for name, value in arguments.items():
         numbers = value if isinstance(value, Sequence) else (value,)
-        if not all(number > 0 for number in numbers):
-            raise ValueError(f'{name} must be above 0, got {value!r}')
+        if not all(isinstance(n, Integral) and n > 0 for n in numbers):
+            raise ValueError(f'{name} must be a whole number above 0, got {value!r}')
 
 
 def one_a_stage(
@@ -40,12 +41,14 @@ def one_a_stage(
         raise ValueError(
             f'{name} needs one value for each of {num_stages} stages, got {values}'
         )
-    check_positive(**{name: values})
+    check_counts(**{name: values})
     return values
 
 
 def check_out_indices(out_indices: Sequence[int], last: int) -> tuple[int, ...]:
     """The indices as a tuple, if all lie in 0…``last``."""
+    if isinstance(out_indices, Integral):
+        raise ValueError(f'out_indices must be a sequence, got {out_indices}')
     indices = tuple(out_indices)
     if not indices or not all(0 <= i <= last for i in indices):
         raise ValueError(f'out_indices must lie in 0…{last}, got {indices}')

@@ -10,6 +10,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from mmengine.logging import print_log
+from mmengine.model import BaseModule
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
@@ -49,13 +50,14 @@ def load_stock_weights(model: nn.Module, checkpoint: str | dict) -> StockWeights
     """Copy weights from a stock checkpoint into every layer that coincides with its own.
 
     A module's own tensors are loaded together or not at all: a norm whose statistics fit
-    but whose weights do not is left alone. What is not loaded is logged.
+    but whose weights do not is left alone. What is not loaded is logged. A model whose
+    weights were not initialised is so first, lest a runner does it afterwards.
 
     Args:
         model (nn.Module): A backbone of mmdyn, or a model that contains one.
         checkpoint (str | dict): A file, an address that MMEngine can load
             (``'torchvision://resnet50'``, ``'https://…'``), or weights by their keys.
-            Weights of a whole model fit a bare backbone too.
+            Weights of a whole model fit a bare backbone, and the reverse.
 
     Returns:
         StockWeights: What was loaded and what was not.
@@ -63,6 +65,8 @@ def load_stock_weights(model: nn.Module, checkpoint: str | dict) -> StockWeights
     Raises:
         ValueError: If not one module coincides.
     """
+    if isinstance(model, BaseModule) and not model.is_init:
+        model.init_weights()
     ours = _by_module(model.state_dict())
     theirs = _by_module(_renamed(model, _read(checkpoint)))
     loaded = [name for name, tensors in ours.items() if _coincide(tensors, theirs, name)]
@@ -94,14 +98,22 @@ def _read(checkpoint: str | dict) -> dict[str, Tensor]:
 
 def _renamed(model: nn.Module, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
     """The tensors under the names that they have in the model."""
-    prefix = 'backbone.'
-    if isinstance(model, Backbone) and any(key.startswith(prefix) for key in state_dict):
-        state_dict = {
-            key.removeprefix(prefix): tensor for key, tensor in state_dict.items()
-        }
+    state_dict = {key.removeprefix('module.'): t for key, t in state_dict.items()}
     for name, module in model.named_modules():
         if isinstance(module, Backbone):
-            module.rename_stock_keys(state_dict, f'{name}.' if name else '')
+            prefix = f'{name}.' if name else ''
+            state_dict = _with_prefix(state_dict, prefix)
+            module.rename_stock_keys(state_dict, prefix)
+    return state_dict
+
+
+def _with_prefix(state_dict: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Let keys of a backbone begin as the model's do: with ``'backbone.'`` or nothing."""
+    whole = any(key.startswith('backbone.') for key in state_dict)
+    if whole and not prefix:
+        return {key.removeprefix('backbone.'): t for key, t in state_dict.items()}
+    if prefix and not any(key.startswith(prefix) for key in state_dict):
+        return {prefix + key: tensor for key, tensor in state_dict.items()}
     return state_dict
 
 

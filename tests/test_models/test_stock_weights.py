@@ -27,6 +27,15 @@ def in_mod_block(module: str) -> bool:
     return 'mod' in parts or 'narrow' in parts
 
 
+def classifier(backbone):
+    return dict(
+        type='ImageClassifier',
+        backbone=backbone,
+        neck=dict(type='GlobalAveragePooling'),
+        head=dict(type='LinearClsHead', num_classes=10, in_channels=512),
+    )
+
+
 def convolutions(model):
     return [m for m in model.modules() if isinstance(m, torch.nn.Conv2d)]
 
@@ -82,29 +91,41 @@ def test_unused_modules_are_listed():
     ],
 )
 def test_checkpoint_file_of_a_whole_stock_model(stock, ours, tmp_path, mmpretrain_scope):
-    model = MODELS.build(
-        dict(
-            type='ImageClassifier',
-            backbone=stock,
-            neck=dict(type='GlobalAveragePooling'),
-            head=dict(type='LinearClsHead', num_classes=10, in_channels=512),
-        )
-    )
+    model = MODELS.build(classifier(stock))
     torch.save(dict(state_dict=model.state_dict(), meta={}), tmp_path / 'stock.pth')
     done = load_stock_weights(ours, str(tmp_path / 'stock.pth'))
     assert done.initial and all(in_mod_block(module) for module in done.initial)
     assert 'head.fc' in done.unused
 
 
-def test_a_whole_model_keeps_its_head(mmpretrain_scope):
-    cfg = dict(
-        type='ImageClassifier',
-        backbone=dict(type='ResNet', depth=18),
-        neck=dict(type='GlobalAveragePooling'),
-        head=dict(type='LinearClsHead', num_classes=10, in_channels=512),
+@pytest.mark.parametrize('prefix', ['', 'module.', 'module.backbone.'])
+def test_weights_of_a_backbone_in_a_whole_model(prefix, mmpretrain_scope):
+    model = MODELS.build(classifier(dict(type='mmdyn.VGGMoD', depth=16)))
+    theirs = nets.vgg16_bn(init_weights=False)
+    done = load_stock_weights(
+        model, {prefix + key: value for key, value in theirs.state_dict().items()}
     )
-    stock = MODELS.build(cfg)
-    model = MODELS.build({**cfg, 'backbone': dict(type='mmdyn.ResNetMoD', depth=18)})
+    weight = model.backbone.features[0].conv.weight
+    assert torch.equal(weight, theirs.features[0].weight)
+    assert 'head.fc' in done.initial
+
+
+@pytest.mark.parametrize('whole', [False, True])
+def test_a_runner_does_not_initialise_over_what_was_loaded(whole, mmpretrain_scope):
+    theirs = randomize_norms(nets.resnet18())
+    model = ResNetMoD(18)
+    if whole:
+        model = MODELS.build(classifier(dict(type='mmdyn.ResNetMoD', depth=18)))
+    load_stock_weights(model, theirs.state_dict())
+    model.init_weights()  # as Runner.train does
+    backbone = model.backbone if whole else model
+    assert torch.equal(backbone.conv1.weight, theirs.conv1.weight)
+    assert torch.equal(backbone.layer1[0].bn2.weight, theirs.layer1[0].bn2.weight)
+
+
+def test_a_whole_model_keeps_its_head(mmpretrain_scope):
+    stock = MODELS.build(classifier(dict(type='ResNet', depth=18)))
+    model = MODELS.build(classifier(dict(type='mmdyn.ResNetMoD', depth=18)))
     done = load_stock_weights(model, stock.state_dict())
     assert torch.equal(model.head.fc.weight, stock.head.fc.weight)
     assert all(in_mod_block(name.removeprefix('backbone.')) for name in done.initial)

@@ -56,6 +56,7 @@ def test_settings_are_kept_with_the_numbers(found):
         rounds=3,
     )  # fmt: skip
     assert numbers['machine']['threads'] == 1
+    assert '--channels-last' in numbers['command'] and MODEL in numbers['command']
 
 
 def test_what_is_printed(found):
@@ -64,7 +65,7 @@ def test_what_is_printed(found):
     assert 'resnet18_8xb16_cifar10' in stdout and 'resnet18_mod_200e_cifar10' in stdout
     median, ratio = numbers['speed_up']['median'], numbers['mac_ratio']
     assert f'speed-up {median:.3f}' in stdout and f'would give {ratio:.3f}' in stdout
-    assert 'aten::mkldnn_convolution' in stdout and 'all others' in stdout
+    assert 'aten::native_batch_norm' in stdout and 'all others' in stdout
 
 
 @pytest.mark.parametrize(
@@ -74,8 +75,24 @@ def test_what_is_printed(found):
         (['--batch-size', '-1'], '--batch-size must be 1 or more, got -1'),
         (['--shape', '1', '2', '3'], '--shape takes one or two positive numbers'),
         (['--dtype', 'int8'], "invalid choice: 'int8'"),
+        (['--device', 'tpu9'], '--device tpu9: '),
+        (['--json', 'nowhere/at/all.json'], 'there is no such folder'),
     ],
 )
 def test_refusals(arguments, message):
     done = run_tool(TOOL, MODEL, '--baseline', BASELINE, *arguments, check=False)
     assert done.returncode == 2 and message in done.stderr
+
+
+@pytest.mark.parametrize(
+    ('baseline', 'message'),
+    [
+        ('configs/mod/none.py', 'there is no config configs/mod/none.py'),
+        ('mmpretrain::resnet/none.py', '/.mim/configs/resnet/none.py'),
+        ('mmnone::resnet/resnet18.py', "no package 'mmnone' is installed"),
+    ],
+)
+def test_missing_configs_are_named(baseline, message):
+    done = run_tool(TOOL, MODEL, '--baseline', baseline, check=False)
+    assert done.returncode == 1 and message in done.stderr
+    assert 'Traceback' not in done.stderr

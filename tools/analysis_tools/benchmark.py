@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import shlex
 import sys
 from datetime import date
 from functools import partial
@@ -19,7 +20,6 @@ import torch
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from torch import nn
 
 from mmdyn import count_macs
 from mmdyn.engine.standalone import (
@@ -79,9 +79,17 @@ def parse_args() -> argparse.Namespace:
         value = getattr(args, name)
         if value is not None and value < 1:
             parser.error(f'--{name.replace("_", "-")} must be 1 or more, got {value}')
-    if torch.device(args.device).type == 'cuda' and not torch.cuda.is_available():
-        parser.error(f'--device {args.device}: torch finds no GPU here')
+    _check_device(parser, args.device)
+    if args.json and not Path(args.json).parent.is_dir():
+        parser.error(f'--json {args.json}: there is no such folder')
     return args
+
+
+def _check_device(parser: argparse.ArgumentParser, name: str) -> None:
+    try:
+        torch.zeros(1, device=name)
+    except (AssertionError, RuntimeError) as error:
+        parser.error(f'--device {name}: {str(error).splitlines()[0]}')
 
 
 class Contender:
@@ -107,16 +115,10 @@ class Contender:
         model.to(args.device, DTYPES[args.dtype], memory_format=layout)
         images = random_images(model, args.batch_size, height, width)
         self.run = partial(
-            _compiled(model) if args.compile else model,
+            torch.compile(model) if args.compile else model,
             images.contiguous(memory_format=layout),
             **forward_arguments(cfg, height, width, args.batch_size),
         )
-
-
-def _compiled(model: nn.Module) -> nn.Module:
-    # Every compiled model starts from scratch: what one learnt must not slow the other.
-    torch._dynamo.reset()
-    return torch.compile(model)
 
 
 def spread(values: np.ndarray) -> dict[str, float]:
@@ -150,6 +152,7 @@ def results(
             compile=args.compile,
             rounds=args.rounds,
         ),
+        command=shlex.join(sys.argv),
         machine=dict(
             device=_device_name(args.device),
             threads=torch.get_num_threads(),
@@ -202,8 +205,11 @@ def print_results(found: dict, console: Console) -> None:
 
 def operator_times(contender: Contender, device: str, runs: int = 5) -> dict[str, float]:
     """Milliseconds that a run spends in each operator, the ones it calls left out."""
-    on_gpu = torch.device(device).type == 'cuda'
-    field = 'self_device_time_total' if on_gpu else 'self_cpu_time_total'
+    field = 'self_cpu_time_total'
+    if torch.device(device).type == 'cuda':
+        event = torch.autograd.profiler_util.FunctionEventAvg
+        renamed = hasattr(event, 'self_device_time_total')  # in torch 2.4
+        field = 'self_device_time_total' if renamed else 'self_cuda_time_total'
     with torch.no_grad(), torch.profiler.profile() as profiler:
         for _ in range(runs):
             contender.run()
@@ -232,7 +238,10 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    contenders = [Contender(path, args) for path in (args.baseline, args.config)]
+    try:
+        contenders = [Contender(path, args) for path in (args.baseline, args.config)]
+    except FileNotFoundError as error:
+        sys.exit(str(error))
     times = time_in_turns(
         [contender.run for contender in contenders],
         args.rounds,

@@ -29,7 +29,7 @@ train_dataloader = dict(
         type=dataset_type,
         data_root=data_root,
         data_prefix='train',
-        indices=list(range(0, 50000, 5)),
+        indices=range(0, 50000, 5),
         pipeline=train_pipeline,
     ),
 )
@@ -42,7 +42,7 @@ val_dataloader = dict(
         type=dataset_type,
         data_root=data_root,
         data_prefix='test',
-        indices=list(range(0, 10000, 2)),
+        indices=range(0, 10000, 2),
         pipeline=test_pipeline,
     ),
 )

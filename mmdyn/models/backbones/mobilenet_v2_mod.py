@@ -17,7 +17,6 @@ from mmdyn.models.arguments import (
     check_between,
     check_choice,
     check_out_indices,
-    check_positive,
 )
 from mmdyn.models.layers.mixture_of_depths import MixtureOfDepths, check_mod_arguments
 from mmdyn.operating_point import DynamicModule
@@ -54,7 +53,7 @@ class InvertedResidual(BaseModule):
         super().__init__()
         self.with_cp = with_cp
         self.has_skip = stride == 1 and in_channels == out_channels
-        self.conv = inverted_residual_branch(
+        self.conv = _inverted_residual_branch(
             in_channels, out_channels, stride, expand_ratio, **kwargs
         )
 
@@ -71,7 +70,7 @@ class InvertedResidual(BaseModule):
         return self.compute(x)
 
 
-def inverted_residual_branch(
+def _inverted_residual_branch(
     in_channels: int, out_channels: int, stride: int, expand_ratio: int, **kwargs
 ) -> nn.Sequential:
     width = in_channels * expand_ratio
@@ -87,14 +86,16 @@ class MoDInvertedResidual(InvertedResidual):
 
     Args:
         channels (int): Channels of the input and the output.
-        mod_arguments (dict): Further arguments of :class:`MixtureOfDepths`.
-        expand_ratio (int): See :class:`InvertedResidual`.
-        with_cp (bool): Recompute the block in the backward pass to save memory.
-        **kwargs: Further arguments of each :class:`mmcv.cnn.ConvModule`.
+        divisor (int): See :class:`MixtureOfDepths`, as the next two.
+        fusion (str): Where the processed channels are added.
+        reduction (int): How many times narrower the selector's hidden layer is.
+        **kwargs: Further arguments of the narrow :class:`InvertedResidual`.
     """
 
-    def __init__(self, channels: int, mod_arguments: dict, **kwargs):
-        mod = MixtureOfDepths(channels, relu=False, **mod_arguments)
+    def __init__(
+        self, channels: int, divisor: int, fusion: str, reduction: int, **kwargs
+    ):
+        mod = MixtureOfDepths(channels, divisor, fusion, reduction, relu=False)
         super().__init__(mod.num_selected, mod.num_selected, **kwargs)
         self.mod = mod
 
@@ -107,8 +108,9 @@ class MobileNetV2MoD(DynamicModule, Backbone):
     """MobileNetV2 in which blocks 1, 3, … of each layer are Mixture-of-Depths blocks.
 
     Its cost is lower than a MobileNetV2's, but not switchable: it has the one operating
-    point ``full``. Checkpoints of mmpretrain's, mmdet's and torchvision's MobileNetV2
-    fill all but the MoD blocks of the base variant.
+    point ``full``. Its arguments are those of mmpretrain's and mmdet's MobileNetV2;
+    mmseg's, with strides and dilations, is not covered. Checkpoints of theirs and of
+    torchvision's fill all but the MoD blocks of the base variant.
 
     Where gradients are off a MoD block changes the output of the block before it in
     place: a hook that keeps a block's output has to copy it. Outputs of layers stay.
@@ -182,7 +184,8 @@ class MobileNetV2MoD(DynamicModule, Backbone):
     ):
         super().__init__(init_cfg)
         check_choice('variant', variant, tuple(self.arch_settings))
-        check_positive(widen_factor=widen_factor)
+        if widen_factor <= 0:
+            raise ValueError(f'widen_factor must be above 0, got {widen_factor!r}')
         check_between('frozen_stages', frozen_stages, -1, 7)
         self.variant = variant
         self.widen_factor = widen_factor
@@ -190,7 +193,11 @@ class MobileNetV2MoD(DynamicModule, Backbone):
         first_mod = next(c for _, c, blocks, _ in self.settings if blocks > 1)
         limit = self._widened(first_mod)
         self.mod_arguments = check_mod_arguments(
-            limit if divisor is None else divisor, fusion, reduction, limit
+            limit if divisor is None else divisor,
+            fusion,
+            reduction,
+            limit,
+            limiting='first MoD block',
         )
         self.out_indices = check_out_indices(out_indices, 7)
         self.frozen_stages = frozen_stages
@@ -231,7 +238,7 @@ class MobileNetV2MoD(DynamicModule, Backbone):
         return nn.Sequential(
             InvertedResidual(in_channels, channels, stride, **arguments),
             *(
-                MoDInvertedResidual(channels, self.mod_arguments, **arguments)
+                MoDInvertedResidual(channels, **self.mod_arguments, **arguments)
                 if index % 2
                 else InvertedResidual(channels, channels, **arguments)
                 for index in range(1, blocks)

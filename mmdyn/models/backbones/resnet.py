@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from mmdyn.models.arguments import (
     check_between,
     check_choice,
+    check_counts,
     check_out_indices,
-    check_positive,
     one_a_stage,
 )
 from mmdyn.models.layers.residual_block import BasicBlock, Bottleneck, ResidualBlock
@@ -121,7 +121,7 @@ class ResNet(Backbone):
             stem_channels = default_channels
         if base_channels is None:
             base_channels = default_channels
-        check_positive(
+        check_counts(
             in_channels=in_channels,
             stem_channels=stem_channels,
             base_channels=base_channels,
@@ -287,11 +287,12 @@ class ResNet(Backbone):
         return tuple(outs)
 
     def init_weights(self) -> None:
-        super().init_weights()
         pretrained = isinstance(self.init_cfg, dict) and (
             self.init_cfg['type'] == 'Pretrained'
         )
-        if self.zero_init_residual and not pretrained:
+        first_time = not self.is_init
+        super().init_weights()
+        if self.zero_init_residual and first_time and not pretrained:
             for module in self.modules():
                 if isinstance(module, ResidualBlock):
                     constant_init(module.last_norm, 0)

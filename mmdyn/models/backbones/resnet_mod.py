@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from mmdyn.models.arguments import check_positive
+from mmdyn.models.arguments import check_counts
 from mmdyn.models.layers.mixture_of_depths import MixtureOfDepths, check_mod_arguments
 from mmdyn.models.layers.residual_block import BasicBlock, Bottleneck, ResidualBlock
 from mmdyn.operating_point import DynamicModule
@@ -87,7 +87,9 @@ class ResNetMoD(DynamicModule, ResNet):
     operating point ``full``. Checkpoints of a stock ResNet fill all but the MoD blocks.
 
     Where gradients are off a MoD block changes the output of the block before it in
-    place: a hook that keeps a block's output has to copy it. Outputs of stages stay.
+    place: a hook that keeps a block's output has to copy it. Outputs of stages stay. The
+    norms of a MoD block see k = C / divisor channels, in a bottleneck k / 4 too: group
+    norms need as many groups as divide these.
 
     Args:
         depth (int): Number of layers with weights.
@@ -125,7 +127,7 @@ class ResNetMoD(DynamicModule, ResNet):
         **kwargs,
     ):
         first_channels = kwargs.get('base_channels') or 64
-        check_positive(base_channels=first_channels)
+        check_counts(base_channels=first_channels)
         self.mod_arguments = check_mod_arguments(
             divisor, fusion, reduction, limit=first_channels
         )

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mmcv.cnn import ConvModule
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, Sequential
 from torch import Tensor, nn
 
 from mmdyn.models.arguments import (
     check_between,
     check_choice,
+    check_counts,
     check_out_indices,
     one_a_stage,
 )
@@ -58,7 +59,9 @@ class VGGMoD(DynamicModule, Backbone):
     Its cost is lower than a VGG's, but not switchable: it has the one operating point
     ``full``. Checkpoints of mmpretrain's and torchvision's VGG fill all but the MoD
     convolutions. On CIFAR the paper's classifier is mmpretrain's ``StackedLinearClsHead``
-    with ``mid_channels=[512, 512]``, behind ``GlobalAveragePooling``.
+    with ``mid_channels=[512, 512]``, behind ``GlobalAveragePooling``. The paper's VGGs
+    have batch norms, so ours do by default; a stock VGG without them becomes one of ours
+    with ``norm_cfg=None``.
 
     Where gradients are off a MoD convolution changes the output of the one before it in
     place: a hook that keeps it has to copy it. Outputs of stages stay.
@@ -70,7 +73,8 @@ class VGGMoD(DynamicModule, Backbone):
             the ``'original'`` places.
         reduction (int): How many times narrower a selector's hidden layer is.
         num_classes (int): Above 0: end in VGG's own classifier for images of 224×224
-            (two linear layers of 4,096, dropout 0.5), as mmpretrain's configs ask for.
+            (two linear layers of 4,096, dropout 0.5), as mmpretrain's configs ask for;
+            -1: end in feature maps.
         num_stages (int): Stages to build, 1…5.
         dilations (Sequence[int] | None): Dilation of each stage. ``None``: 1.
         out_indices (Sequence[int] | None): Stages, from 0, whose outputs :meth:`forward`
@@ -85,7 +89,8 @@ class VGGMoD(DynamicModule, Backbone):
 
     Raises:
         ValueError: For an unknown depth or fusion, a divisor outside 1…64 (64: the
-            channels of the first block), or a stage number that does not exist.
+            channels of the first block), a stage number that does not exist, or a
+            classifier behind anything but all five stages and their pools.
     """
 
     arch_settings: dict[int, tuple[int, ...]] = {
@@ -113,7 +118,6 @@ class VGGMoD(DynamicModule, Backbone):
         init_cfg: dict | list | None = [
             dict(type='Kaiming', layer='Conv2d'),
             dict(type='Constant', val=1, layer='_BatchNorm'),
-            dict(type='Normal', std=0.01, layer='Linear'),
         ],
     ):
         super().__init__(init_cfg)
@@ -123,6 +127,13 @@ class VGGMoD(DynamicModule, Backbone):
         self.mod_arguments = check_mod_arguments(
             divisor, fusion, reduction, limit=self.channels[0]
         )
+        if num_classes != -1:
+            check_counts(num_classes=num_classes)
+            if num_stages < 5 or not with_last_pool:
+                raise ValueError(
+                    f'num_classes={num_classes} needs num_stages=5 and with_last_pool='
+                    f'True, got {num_stages} and {with_last_pool}'
+                )
         self.has_classifier = num_classes > 0
         last = num_stages if self.has_classifier else num_stages - 1
         self.depth = depth
@@ -207,8 +218,8 @@ class VGGMoD(DynamicModule, Backbone):
         rename_modules(state_dict, names)
 
 
-def _classifier(num_classes: int) -> nn.Sequential:
-    return nn.Sequential(
+def _classifier(num_classes: int) -> Sequential:
+    return Sequential(
         nn.Linear(512 * 7 * 7, 4096),
         nn.ReLU(inplace=True),
         nn.Dropout(),
@@ -216,4 +227,5 @@ def _classifier(num_classes: int) -> nn.Sequential:
         nn.ReLU(inplace=True),
         nn.Dropout(),
         nn.Linear(4096, num_classes),
+        init_cfg=dict(type='Normal', std=0.01, layer='Linear'),
     )

@@ -8,11 +8,12 @@ shapes are the same for every input.
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
 
-from mmdyn.models.arguments import check_choice, check_positive
+from mmdyn.models.arguments import check_choice, check_counts
 
 from .channel_selector import ChannelSelector
 
@@ -21,14 +22,17 @@ __all__ = ['FUSIONS', 'MixtureOfDepths', 'check_mod_arguments']
 FUSIONS = ('first', 'last', 'original')
 
 
-def check_mod_arguments(divisor: int, fusion: str, reduction: int, limit: int) -> dict:
+def check_mod_arguments(
+    divisor: int, fusion: str, reduction: int, limit: int, limiting: str = 'first block'
+) -> dict:
     """Refuse settings that do not exist.
 
     Args:
         divisor (int): The paper's c, 1…``limit``.
         fusion (str): One of ``FUSIONS``.
         reduction (int): 1 or more.
-        limit (int): Channels of the first block: beyond it not one would be selected.
+        limit (int): The highest divisor: the channels of the first block (S1.5).
+        limiting (str): What has that many channels, for the message.
 
     Returns:
         dict: The three, as arguments of :class:`MixtureOfDepths`.
@@ -36,13 +40,13 @@ def check_mod_arguments(divisor: int, fusion: str, reduction: int, limit: int) -
     Raises:
         ValueError: If one of them is not valid.
     """
-    if not 1 <= divisor <= limit:
+    if not (isinstance(divisor, Integral) and 1 <= divisor <= limit):
         raise ValueError(
-            f'divisor must lie in 1…{limit}, the channels of the first block, '
-            f'got {divisor}'
+            f'divisor must lie in 1…{limit}, the channels of the {limiting}, '
+            f'got {divisor!r}'
         )
     check_choice('fusion', fusion, FUSIONS)
-    check_positive(reduction=reduction)
+    check_counts(reduction=reduction)
     return dict(divisor=divisor, fusion=fusion, reduction=reduction)
 
 

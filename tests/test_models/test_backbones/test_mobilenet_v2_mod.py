@@ -1,7 +1,7 @@
 import pytest
 import torch
 from mmpretrain.models.backbones import MobileNetV2
-from mod_reference import mod_by_loop
+from mod_reference import mod_by_loop, separate_channels
 from reference import (
     assert_same_in_onnxruntime,
     macs_by_formula,
@@ -142,7 +142,7 @@ def test_frozen_stages_and_norm_eval():
     assert frozen == {'conv1'}
 
 
-def test_bf16_and_channels_last():
+def test_channels_last():
     model = randomize_norms(MobileNetV2MoD())
     image = torch.rand(2, 3, 64, 64)
     (expected,) = outputs_of(model, image)
@@ -150,9 +150,21 @@ def test_bf16_and_channels_last():
     image = image.contiguous(memory_format=torch.channels_last)
     (got,) = outputs_of(model, image)
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
-    (half,) = outputs_of(model.bfloat16(), image.bfloat16())
-    assert half.dtype == torch.bfloat16
-    assert (half.float() - expected).abs().mean() < 0.05 * expected.abs().max()
+
+
+@pytest.mark.parametrize('gradients', [False, True])
+def test_bf16(gradients):
+    model = MobileNetV2MoD('large', divisor=16, reduction=1)
+    block = randomize_norms(model).layer3[1].eval()
+    x = separate_channels(block.mod, torch.rand(3, 64, 9, 9)).bfloat16()
+    block.bfloat16()
+    with torch.set_grad_enabled(gradients):
+        got = block(x.clone())
+    assert got.dtype == torch.bfloat16
+    block.float()
+    expected = mod_by_loop(block.mod, x.float(), block.conv)
+    assert (expected - x.float()).abs().max() > 0.2  # the block does something
+    torch.testing.assert_close(got.float(), expected, rtol=3e-2, atol=3e-2)
 
 
 def test_onnx(tmp_path):
@@ -168,11 +180,11 @@ def test_one_operating_point():
     ('setting', 'message'),
     [
         (dict(variant='huge'), r"variant must be one of \('base', 'large'\), got 'huge'"),
-        (dict(divisor=25), 'divisor must lie in 1…24, .* got 25'),
+        (dict(divisor=25), 'divisor must lie in 1…24, .* first MoD block, got 25'),
         (dict(variant='large', divisor=33), 'divisor must lie in 1…32, .* got 33'),
         (dict(divisor=0), 'divisor must lie in 1…24, .* got 0'),
         (dict(fusion='all'), "fusion must be one of .*, got 'all'"),
-        (dict(reduction=0), 'reduction must be above 0, got 0'),
+        (dict(reduction=0), 'reduction must be a whole number above 0, got 0'),
         (dict(widen_factor=0), 'widen_factor must be above 0, got 0'),
         (dict(out_indices=(8,)), r'out_indices must lie in 0…7, got \(8,\)'),
         (dict(frozen_stages=8), 'frozen_stages must lie in -1…7, got 8'),

@@ -135,6 +135,14 @@ def test_init_makes_blocks_the_identity_unless_pretrained(tmp_path):
     assert loaded.layer2[0].bn2.weight.unique().tolist() == [0.5]
 
 
+def test_a_second_initialisation_changes_nothing():
+    model = ResNet(18)
+    model.init_weights()
+    nn.init.constant_(model.layer2[0].bn2.weight, 0.5)
+    model.init_weights()  # a runner's, of a model that is trained already
+    assert model.layer2[0].bn2.weight.unique().tolist() == [0.5]
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
@@ -148,6 +156,10 @@ def test_init_makes_blocks_the_identity_unless_pretrained(tmp_path):
         (dict(depth=18, stem='mnist'), "stem must be one of .*'mnist'"),
         (dict(depth=18, frozen_stages=5), 'frozen_stages must lie in -1…4, got 5'),
         (dict(depth=20, deep_stem=True), 'deep_stem'),
+        (dict(depth=18, in_channels=0), 'in_channels must be a whole number above 0'),
+        (dict(depth=18, stem_channels=-4), 'stem_channels must .* above 0, got -4'),
+        (dict(depth=18, strides=(1, 2, 0, 2)), r'strides must .* got \(1, 2, 0, 2\)'),
+        (dict(depth=18, out_indices=3), 'out_indices must be a sequence, got 3'),
         (dict(depth=18, pretrained='a', init_cfg=dict(type='Kaiming')), 'not both'),
     ],
 )

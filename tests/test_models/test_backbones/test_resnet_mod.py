@@ -285,8 +285,14 @@ def test_reduction_sets_the_width_of_the_selector():
     ('setting', 'message'),
     [
         (dict(fusion='middle'), "one of .'first', 'last', 'original'., got 'middle'"),
-        (dict(reduction=0), 'reduction must be above 0, got 0'),
-        (dict(base_channels=-16, divisor=1), 'base_channels must be above 0, got -16'),
+        (dict(reduction=0), 'reduction must be a whole number above 0, got 0'),
+        (dict(reduction=0.5), 'reduction must be a whole number above 0, got 0.5'),
+        (dict(divisor=2.5), 'divisor must lie in 1…64, .* got 2.5'),
+        (dict(divisor=None), 'divisor must lie in 1…64, .* got None'),
+        (
+            dict(base_channels=-16),
+            'base_channels must be a whole number above 0, got -16',
+        ),
     ],
 )
 def test_refused_settings(setting, message):

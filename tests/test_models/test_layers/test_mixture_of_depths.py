@@ -40,7 +40,7 @@ def test_gradients_by_finite_differences():
     [
         ((33, 'first', 16), 'divisor must lie in 1…32, .* first block, got 33'),
         ((1, 'second', 16), "one of .'first', 'last', 'original'., got 'second'"),
-        ((1, 'first', -1), 'reduction must be above 0, got -1'),
+        ((1, 'first', -1), 'reduction must be a whole number above 0, got -1'),
     ],
 )
 def test_refusals(arguments, message):
