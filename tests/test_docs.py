@@ -54,7 +54,10 @@ def test_blocks_are_found():
     assert len(BLOCKS) == 3
 
 
-@pytest.mark.parametrize('page', sorted(ROOT.glob('docs/*.md')) + [ROOT / 'README.md'])
+PAGES = [ROOT / 'README.md', *ROOT.glob('docs/*.md'), *ROOT.glob('configs/*/README.md')]
+
+
+@pytest.mark.parametrize('page', sorted(PAGES))
 def test_links_lead_somewhere(page):
     for target in re.findall(r'\]\(((?!http)[^)#]+)\)', page.read_text()):
         assert (page.parent / target).exists(), target
