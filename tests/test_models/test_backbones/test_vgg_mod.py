@@ -17,7 +17,7 @@ FUSIONS = ['first', 'last', 'original']
 
 @pytest.mark.parametrize('depth', sorted(PAPER))
 @pytest.mark.parametrize('classes', [10, 100])
-def test_params_and_macs_of_the_paper(depth, classes):
+def test_params_and_macs_of_the_paper(depth, classes, mmpretrain_scope):
     backbone = VGGMoD(depth)
     head = StackedLinearClsHead(classes, 512, [512, 512])
     params = sum(p.numel() for m in (backbone, head) for p in m.parameters())
