@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import os
 import sys
 from contextlib import redirect_stdout
@@ -95,6 +96,8 @@ def build_runner(cfg: Config) -> Runner:
         # MMEngine's launcher and DDP wrapper take it for granted that there is a device
         # to set; started here, the process group is left as it is.
         torch.distributed.init_process_group('gloo')
+        # Threads of gloo that still run when the interpreter ends can abort it.
+        atexit.register(torch.distributed.destroy_process_group)
         wrapper = cfg.get('model_wrapper_cfg') or dict(type='MMDistributedDataParallel')
         cfg.model_wrapper_cfg = {**wrapper, 'device_ids': None}
     # MMEngine's logger writes to what is stdout while the runner is built; ours keeps
