@@ -7,23 +7,6 @@
 Paper (Table 7): top-1 64.05 %, 0.89 GMACs, 5.46 M parameters.
 """
 
-_base_ = [
-    'mmpretrain::_base_/datasets/imagenet_bs64.py',
-    'mmpretrain::_base_/schedules/imagenet_bs256.py',
-    '../_base_/default_runtime.py',
-]
+_base_ = 'resnet50_mod_100e_in1k.py'
 
-model = dict(
-    type='ImageClassifier',
-    backbone=dict(type='mmdyn.ResNetMoD', depth=18),
-    neck=dict(type='GlobalAveragePooling'),
-    head=dict(
-        type='LinearClsHead',
-        num_classes=1000,
-        in_channels=512,
-        loss=dict(type='CrossEntropyLoss'),
-        topk=(1, 5),
-    ),
-)
-
-test_cfg = dict(type='mmdyn.OperatingPointTestLoop')
+model = dict(backbone=dict(depth=18), head=dict(in_channels=512))
