@@ -25,6 +25,22 @@ def mod_by_loop(mod: MixtureOfDepths, x, process):
     return expected.relu() if mod.relu else expected
 
 
+def in_bf16_and_by_loop(block, narrow, gradients):
+    """A block's output in bf16, and what the loop makes of the same bf16 values.
+
+    The block has 64 channels and reduction=1; ``narrow`` is its narrow branch.
+    """
+    x = separate_channels(block.mod, torch.rand(3, 64, 9, 9)).bfloat16()
+    block.bfloat16()
+    with torch.set_grad_enabled(gradients):
+        got = block(x.clone())
+    assert got.dtype == torch.bfloat16
+    block.float()
+    expected = mod_by_loop(block.mod, x.float(), narrow)
+    assert (expected - x.float()).abs().max() > 0.2  # the block does something
+    return got.float(), expected
+
+
 def separate_channels(mod: MixtureOfDepths, x):
     """Scale channels, and let scores follow their means, so that rounding swaps none.
 

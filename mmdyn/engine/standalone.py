@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,12 +13,32 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 
 __all__ = [
+    'add_shape_argument',
     'build_model',
+    'check_shape',
     'forward_arguments',
     'image_channels',
     'random_images',
     'read_config',
 ]
+
+
+def add_shape_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '--shape',
+        type=int,
+        nargs='+',
+        default=[224, 224],
+        help='height and width of the images in pixels, or one number for both '
+        '(default: 224 224)',
+    )
+
+
+def check_shape(parser: argparse.ArgumentParser, shape: list[int]) -> list[int]:
+    """Height and width that were asked for, or the parser's error."""
+    if len(shape) > 2 or min(shape) < 1:
+        parser.error(f'--shape takes one or two positive numbers, got {shape}')
+    return [shape[0], shape[-1]]
 
 
 def read_config(path: str) -> Config:

@@ -45,8 +45,10 @@ def one_a_stage(
     return values
 
 
-def check_out_indices(out_indices: Sequence[int], last: int) -> tuple[int, ...]:
-    """The indices as a tuple, if all lie in 0…``last``."""
+def check_out_indices(out_indices: Sequence[int] | None, last: int) -> tuple[int, ...]:
+    """The indices as a tuple, if all lie in 0…``last``; for ``None`` the last."""
+    if out_indices is None:
+        return (last,)
     if isinstance(out_indices, Integral):
         raise ValueError(f'out_indices must be a sequence, got {out_indices}')
     indices = tuple(out_indices)

@@ -69,7 +69,11 @@ def load_stock_weights(model: nn.Module, checkpoint: str | dict) -> StockWeights
         model.init_weights()
     ours = _by_module(model.state_dict())
     theirs = _by_module(_renamed(model, _read(checkpoint)))
-    loaded = [name for name, tensors in ours.items() if _coincide(tensors, theirs, name)]
+    loaded = {  # in the model's order
+        name: theirs[name]
+        for name, tensors in ours.items()
+        if _coincide(tensors, theirs.get(name, {}))
+    }
     if not loaded:
         raise ValueError(
             f'no layer of the {type(model).__name__} is in the checkpoint, whose first '
@@ -77,14 +81,14 @@ def load_stock_weights(model: nn.Module, checkpoint: str | dict) -> StockWeights
         )
     fitting = {
         f'{name}.{key}'.lstrip('.'): tensor
-        for name in loaded
-        for key, tensor in theirs[name].items()
+        for name, tensors in loaded.items()
+        for key, tensor in tensors.items()
     }
     model.load_state_dict(fitting, strict=False)
     result = StockWeights(
         loaded=tuple(loaded),
-        initial=tuple(name for name in ours if name not in set(loaded)),
-        unused=tuple(name for name in theirs if name not in set(loaded)),
+        initial=tuple(name for name in ours if name not in loaded),
+        unused=tuple(name for name in theirs if name not in loaded),
     )
     print_log(str(result), logger='current')
     return result
@@ -126,8 +130,7 @@ def _by_module(state_dict: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     return dict(modules)
 
 
-def _coincide(tensors: dict[str, Tensor], theirs: dict, name: str) -> bool:
-    found = theirs.get(name, {})
-    return found.keys() == tensors.keys() and all(
-        found[key].shape == tensor.shape for key, tensor in tensors.items()
+def _coincide(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:
+    return ours.keys() == theirs.keys() and all(
+        theirs[key].shape == tensor.shape for key, tensor in ours.items()
     )

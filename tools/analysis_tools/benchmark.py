@@ -23,7 +23,9 @@ from rich.table import Table
 
 from mmdyn import count_macs
 from mmdyn.engine.standalone import (
+    add_shape_argument,
     build_model,
+    check_shape,
     forward_arguments,
     image_channels,
     random_images,
@@ -46,14 +48,7 @@ def parse_args() -> argparse.Namespace:
         help='config file to compare with; PACKAGE::FILE for one of an installed package',
     )
     parser.add_argument('--batch-size', type=int, default=8, help='default: 8')
-    parser.add_argument(
-        '--shape',
-        type=int,
-        nargs='+',
-        default=[224, 224],
-        help='height and width of the images in pixels, or one number for both '
-        '(default: 224 224)',
-    )
+    add_shape_argument(parser)
     parser.add_argument('--device', default='cpu', help='for example cuda (default: cpu)')
     parser.add_argument('--dtype', choices=DTYPES, default='fp32', help='default: fp32')
     parser.add_argument(
@@ -73,8 +68,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--json', metavar='FILE', help='write the numbers to a file')
     args = parser.parse_args()
-    if len(args.shape) > 2 or min(args.shape) < 1:
-        parser.error(f'--shape takes one or two positive numbers, got {args.shape}')
+    args.shape = check_shape(parser, args.shape)
     for name in ('batch_size', 'rounds', 'threads'):
         value = getattr(args, name)
         if value is not None and value < 1:
@@ -104,7 +98,7 @@ class Contender:
         cfg = read_config(path)
         self.name = Path(path.split('::')[-1]).stem
         model = build_model(cfg)
-        height, width = args.shape[0], args.shape[-1]
+        height, width = args.shape
         self.macs = count_macs(
             model,
             (image_channels(model), height, width),
@@ -146,7 +140,7 @@ def results(
         mac_ratio=baseline.macs / model.macs,
         settings=dict(
             batch_size=args.batch_size,
-            shape=[args.shape[0], args.shape[-1]],
+            shape=args.shape,
             dtype=args.dtype,
             channels_last=args.channels_last,
             compile=args.compile,

@@ -18,7 +18,9 @@ from mmdyn import (
     operating_points,
 )
 from mmdyn.engine.standalone import (
+    add_shape_argument,
     build_model,
+    check_shape,
     forward_arguments,
     image_channels,
     read_config,
@@ -30,20 +32,12 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('config', help='config file')
-    parser.add_argument(
-        '--shape',
-        type=int,
-        nargs='+',
-        default=[224, 224],
-        help='height and width of the image in pixels, or one number for both '
-        '(default: 224 224)',
-    )
+    add_shape_argument(parser)
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, help='override settings'
     )
     args = parser.parse_args()
-    if len(args.shape) > 2 or min(args.shape) < 1:
-        parser.error(f'--shape takes one or two positive numbers, got {args.shape}')
+    args.shape = check_shape(parser, args.shape)
     return args
 
 
@@ -53,7 +47,7 @@ def main() -> None:
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
     model = build_model(cfg)
-    height, width = args.shape[0], args.shape[-1]
+    height, width = args.shape
     shape = (image_channels(model), height, width)
     arguments = forward_arguments(cfg, height, width)
 

@@ -135,9 +135,7 @@ class ResNet(Backbone):
         self.strides = one_a_stage('strides', strides, (1, 2, 2, 2), num_stages)
         self.dilations = one_a_stage('dilations', dilations, (1, 1, 1, 1), num_stages)
         self.contract_dilation = contract_dilation
-        self.out_indices = check_out_indices(
-            (num_stages - 1,) if out_indices is None else out_indices, num_stages - 1
-        )
+        self.out_indices = check_out_indices(out_indices, last=num_stages - 1)
         self.style = style
         self.deep_stem = deep_stem
         self.avg_down = avg_down

@@ -140,9 +140,7 @@ class VGGMoD(DynamicModule, Backbone):
         self.num_stages = num_stages
         self.stage_blocks = self.arch_settings[depth][:num_stages]
         self.dilations = one_a_stage('dilations', dilations, (1,) * 5, num_stages)
-        self.out_indices = check_out_indices(
-            (last,) if out_indices is None else out_indices, last
-        )
+        self.out_indices = check_out_indices(out_indices, last)
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         self.conv_arguments = dict(bias=True, conv_cfg=conv_cfg, norm_cfg=norm_cfg)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 from mmengine.model import revert_sync_batchnorm
-from mod_reference import mod_by_loop, separate_channels
+from mod_reference import in_bf16_and_by_loop, mod_by_loop
 from reference import assert_same_in_onnxruntime, outputs_of, randomize_norms
 from torch import nn
 
@@ -115,14 +115,8 @@ def test_channels_last(depth, fusion):
 def test_bf16(fusion, gradients):
     model = ResNetMoD(18, divisor=16, fusion=fusion, reduction=1)
     block = randomize_norms(model).layer1[1].eval()
-    x = separate_channels(block.mod, torch.rand(3, 64, 9, 9)).bfloat16()
-    block.bfloat16()
-    with torch.set_grad_enabled(gradients):
-        got = block(x.clone())
-    assert got.dtype == torch.bfloat16
-    block.float()
-    expected = mod_by_loop(block.mod, x.float(), block.narrow_branch)
-    torch.testing.assert_close(got.float(), expected, rtol=2e-2, atol=2e-2)
+    got, expected = in_bf16_and_by_loop(block, block.narrow_branch, gradients)
+    torch.testing.assert_close(got, expected, rtol=2e-2, atol=2e-2)
 
 
 @pytest.mark.parametrize('fusion', FUSIONS)
