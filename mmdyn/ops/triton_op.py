@@ -1,0 +1,46 @@
+"""The operator ``mmdyn::gather_gemm``: what a GPU runs, with its FLOP formula.
+
+Triton is imported only when the operator runs.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+from torch.utils.flop_counter import register_flop_formula
+
+__all__ = ['HAS_TRITON']
+
+
+def _has_triton() -> bool:
+    try:
+        return int(version('triton').split('.')[0]) >= 3  # the kernel is written for 3
+    except PackageNotFoundError:
+        return False
+
+
+HAS_TRITON = _has_triton()
+
+_library = torch.library.Library('mmdyn', 'DEF')
+_library.define(
+    'gather_gemm(Tensor source, Tensor? index, Tensor matrix, Tensor bias, '
+    'Tensor(a!) out, Tensor? out_index, bool add, bool relu) -> ()'
+)
+
+
+def _run(source, index, matrix, bias, out, out_index, add, relu) -> None:
+    from .triton_kernel import launch
+
+    launch(source, index, matrix, bias, out, out_index, add, relu)
+
+
+_library.impl('gather_gemm', _run, 'CompositeExplicitAutograd')
+
+
+@register_flop_formula(torch.ops.mmdyn.gather_gemm)
+def gather_gemm_flops(source, index, matrix, *_, **__) -> int:
+    """Two operations for each of positions × taps × channels × output channels."""
+    positions = source[0] if index is None else index[0]
+    depth, channels = matrix
+    return 2 * positions * depth * channels
