@@ -24,6 +24,7 @@ __all__ = [
     'dense_operating_point',
     'operating_points',
     'set_operating_point',
+    'untrained_operating_points',
 ]
 
 
@@ -76,6 +77,11 @@ class DynamicModule:
         return self.operating_points[-1]
 
     @property
+    def untrained_operating_points(self) -> tuple[OperatingPoint, ...]:
+        """Points kept as a reference, whose own weights training does not reach."""
+        return ()
+
+    @property
     def operating_point(self) -> OperatingPoint:
         """The point in force; until one is set, the dense one."""
         return self._operating_point or self.dense_operating_point
@@ -93,6 +99,10 @@ class DynamicModule:
 
     def auxiliary_losses(self) -> dict[str, Tensor]:
         """Losses of the latest training forward pass that steer its cost (scalars)."""
+        return {}
+
+    def forward_statistics(self) -> dict[str, float]:
+        """Numbers about the latest forward pass, means over its images, to report."""
         return {}
 
 
@@ -150,6 +160,35 @@ def dense_operating_point(model: nn.Module) -> OperatingPoint:
         model (nn.Module): A whole model, a DDP-wrapped one or a bare backbone.
     """
     return _join(tuple(m.dense_operating_point for m in _switchable(model)))
+
+
+def untrained_operating_points(model: nn.Module) -> tuple[OperatingPoint, ...]:
+    """The operating points of a model that training does not reach.
+
+    They can be set and serve as a reference, but what they score says nothing.
+
+    Args:
+        model (nn.Module): A whole model, a DDP-wrapped one or a bare backbone.
+    """
+    modules = _switchable(model)
+    return tuple(
+        point
+        for point, parts in _combinations(model).items()
+        if any(p in m.untrained_operating_points for m, p in zip(modules, parts))
+    )
+
+
+def forward_statistics(model: nn.Module) -> dict[str, float]:
+    """Numbers about the latest forward pass of a model's dynamic modules.
+
+    Args:
+        model (nn.Module): A whole model, a DDP-wrapped one or a bare backbone.
+    """
+    return {
+        name: value
+        for module in _switchable(model)
+        for name, value in module.forward_statistics().items()
+    }
 
 
 def set_operating_point(model: nn.Module, point: OperatingPoint | str) -> None:

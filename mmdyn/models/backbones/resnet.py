@@ -285,12 +285,17 @@ class ResNet(Backbone):
         return tuple(outs)
 
     def init_weights(self) -> None:
-        pretrained = isinstance(self.init_cfg, dict) and (
-            self.init_cfg['type'] == 'Pretrained'
-        )
         first_time = not self.is_init
         super().init_weights()
-        if self.zero_init_residual and first_time and not pretrained:
+        if first_time and not self._starts_pretrained():
+            self.init_residuals()
+
+    def _starts_pretrained(self) -> bool:
+        return isinstance(self.init_cfg, dict) and self.init_cfg['type'] == 'Pretrained'
+
+    def init_residuals(self) -> None:
+        """What follows the initialisation of single layers, but no checkpoint."""
+        if self.zero_init_residual:
             for module in self.modules():
                 if isinstance(module, ResidualBlock):
                     constant_init(module.last_norm, 0)

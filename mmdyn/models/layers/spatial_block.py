@@ -1,0 +1,214 @@
+"""Residual blocks that compute some positions of an image, as many as a budget allows.
+
+Budget-aware Dynamic Spatially Adaptive Inference, Zampokas, Bouganis, Tzovaras. A block
+has one mask unit and one set of norms for each budget; all budgets share the
+convolutions. What is executed is relu(skip + mask × branch).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from mmcv.cnn import build_norm_layer
+from torch import Tensor, nn
+
+from mmdyn.ops.break_even import BlockKind, break_even_share
+from mmdyn.ops.folding import FoldedConvs, can_fold
+from mmdyn.ops.positions import dilate
+from mmdyn.ops.residual import dense_residual, sparse_residual
+
+from .block_cost import BlockCost
+from .mask_unit import MaskSchedule, MaskUnit
+from .residual_block import BasicBlock, Bottleneck, ResidualBlock
+
+__all__ = ['SpatialBasicBlock', 'SpatialBottleneck', 'budget_key']
+
+EXECUTIONS = ('masked', 'sparse', 'auto')
+
+
+def budget_key(budget: float) -> str:
+    """How a budget appears in the keys of a state dict: ``'0_3'`` for 0.3."""
+    return f'{budget:g}'.replace('.', '_')
+
+
+class BudgetModules(nn.Module):
+    """What a block has for one budget alone: a mask unit and norms."""
+
+    def __init__(self, mask_unit: MaskUnit, norms: dict[str, nn.Module]):
+        super().__init__()
+        self.mask_unit = mask_unit
+        for name, norm in norms.items():
+            self.add_module(name, norm)
+
+
+class SpatialBlock(ResidualBlock):
+    """A residual block whose branch is computed where a mask says so.
+
+    Where gradients are off, a block may change its input, the output of a ReLU, in place.
+
+    Args:
+        budgets (Sequence[float]): Budgets to have modules for.
+        cell (int): See :class:`MaskUnit`.
+        schedule (MaskSchedule): See :class:`MaskUnit`.
+        execution (str): ``'masked'``, ``'sparse'`` or ``'auto'``; see
+            :class:`mmdyn.models.backbones.spatial_resnet.SpatialResNet`.
+        **kwargs: Arguments of :class:`ResidualBlock`.
+
+    Attributes:
+        budget (float | None): The budget in force; ``None`` computes every position with
+            the stock norms.
+        cost (BlockCost | None): Cost of the latest forward pass at a budget.
+    """
+
+    def __init__(
+        self,
+        budgets: Sequence[float],
+        cell: int,
+        schedule: MaskSchedule,
+        execution: str,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.execution = execution
+        self.at_budget = nn.ModuleDict(
+            {
+                budget_key(b): BudgetModules(
+                    MaskUnit(self.in_channels, self.stride, cell, schedule),
+                    {name: self._new_norm(norm) for name, norm in self.stock_norms()},
+                )
+                for b in budgets
+            }
+        )
+        self.budget: float | None = None
+        self.cost: BlockCost | None = None
+        self._folded = FoldedConvs()
+
+    def stock_norms(self) -> list[tuple[str, nn.Module]]:
+        """The norms that each budget has its own of: name for the budget's, stock one."""
+        norms = [(name, getattr(self, name)) for name in self._norm_names]
+        if self.downsample is not None:
+            norms.append(('downsample_norm', self.downsample[-1]))
+        return norms
+
+    def _new_norm(self, stock: nn.Module) -> nn.Module:
+        channels = stock.weight.numel()
+        return build_norm_layer(self.norm_cfg, channels)[1]
+
+    @property
+    def budget_modules(self) -> BudgetModules:
+        """The modules of the budget in force."""
+        return self.at_budget[budget_key(self.budget)]
+
+    @property
+    def branch_convs(self) -> list[nn.Conv2d]:
+        """Convolutions of the branch, in order; the second one is 3×3."""
+        return [getattr(self, f'conv{i + 1}') for i in range(len(self._norm_names))]
+
+    def norm(self, index: int) -> nn.Module:
+        if self.budget is None:
+            return super().norm(index)
+        return getattr(self.budget_modules, self._norm_names[index - 1])
+
+    def train(self, mode: bool = True) -> SpatialBlock:
+        # Hooks that swap weights, such as for their moving averages, do so unnoticed, but
+        # before they have the model evaluated or trained again.
+        self._folded.clear()
+        return super().train(mode)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.cost = None
+        if self.budget is None:
+            return super().forward(x)
+        mask = self.budget_modules.mask_unit(x)
+        read = self._read(mask, x)
+        if self._must_mask():
+            self.cost = self._cost(mask.float().mean(), read.float().mean(), mask, read)
+            return self._masked(x, mask)
+        return self._executed(x, mask, read)
+
+    def _must_mask(self) -> bool:
+        """Whether to compute everything: for gradients, for tracing, as the oracle."""
+        return (
+            self.execution == 'masked'
+            or self.training
+            or torch.is_grad_enabled()
+            or torch.jit.is_tracing()
+        )
+
+    def _read(self, mask: Tensor, x: Tensor) -> Tensor:
+        """Mark what the second convolution reads of the first one's output."""
+        first, second = self.branch_convs[:2]
+        stride = first.stride[0]
+        size = tuple(-(-length // stride) for length in x.shape[2:])
+        return dilate(mask, second.stride[0], second.dilation[0], size)
+
+    def _cost(self, active, read, mask: Tensor, read_mask: Tensor) -> BlockCost:
+        """Cost at those shares of active and read positions, tensors or numbers."""
+        first, *others = (conv.weight.numel() for conv in self.branch_convs)
+        on_read = read_mask[0].numel() * first
+        on_active = mask[0].numel() * sum(others)
+        return BlockCost(read * on_read + active * on_active, on_read + on_active)
+
+    def executed_share(self, mask: Tensor, x: Tensor) -> float:
+        """Share of the branch's MACs that a mask asks for, given the block's input."""
+        read = self._read(mask, x)
+        cost = self._cost(mask.mean(), read.mean(), mask, read)
+        return float(cost.executed) / cost.total
+
+    def _masked(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Compute every position, then leave out those that are not wanted."""
+        out = self.run_branch(x) * mask
+        return self.relu(out + self._skip(x))
+
+    def _skip(self, x: Tensor) -> Tensor:
+        if self.downsample is None:
+            return x
+        return self.budget_modules.downsample_norm(self.downsample[:-1](x))
+
+    def _executed(self, x: Tensor, mask: Tensor, read_mask: Tensor) -> Tensor:
+        """Compute what is wanted alone, or everything where that is quicker."""
+        convs = self._fold_branch(x.dtype)
+        read, active = (m.flatten().nonzero().squeeze(1) for m in (read_mask, mask))
+        self.cost = self._cost(
+            len(active) / mask.numel(), len(read) / read_mask.numel(), mask, read_mask
+        )
+        skip = x if self.downsample is None else self._folded_skip(x)
+        if self._sparse_is_quicker(x):
+            return sparse_residual(x, skip, read, active, read_mask.shape[2:], convs)
+        return dense_residual(x, skip, mask, convs)
+
+    def _sparse_is_quicker(self, x: Tensor) -> bool:
+        if self.execution == 'sparse':
+            return True
+        kind = BlockKind.of(self.branch_convs, self.downsample is None, x)
+        return self.cost.executed < break_even_share(kind) * self.cost.total
+
+    def _fold_branch(self, dtype: torch.dtype):
+        norms = [self.norm(i + 1) for i in range(len(self._norm_names))]
+        return [self._folded(c, n, dtype) for c, n in zip(self.branch_convs, norms)]
+
+    def _folded_skip(self, x: Tensor) -> Tensor:
+        *pool, conv, _ = self.downsample
+        for layer in pool:
+            x = layer(x)
+        return self._folded(conv, self.budget_modules.downsample_norm, x.dtype)(x)
+
+    @property
+    def can_skip(self) -> bool:
+        """Whether norms and convolutions allow to compute positions on their own."""
+        pairs = [
+            (c, super(SpatialBlock, self).norm(i + 1))
+            for i, c in enumerate(self.branch_convs)
+        ]
+        if self.downsample is not None:
+            pairs.append(tuple(self.downsample[-2:]))
+        return all(can_fold(conv, norm) for conv, norm in pairs)
+
+
+class SpatialBasicBlock(SpatialBlock, BasicBlock):
+    """Two 3×3 convolutions: the first at the positions that the second one reads."""
+
+
+class SpatialBottleneck(SpatialBlock, Bottleneck):
+    """1×1, 3×3 and 1×1: the first at the positions that the 3×3 reads."""
