@@ -60,6 +60,7 @@ class OperatingPointReport:
         dense_macs_per_image (float): MACs an image at that point.
         metric (str | None): The metric to draw and to rank by; more is better. ``None``:
             the first one.
+        untrained_points (list[str]): Names of the points that training does not reach.
         points (list[PointResult]): The results.
     """
 
@@ -70,6 +71,7 @@ class OperatingPointReport:
     dense_point: str
     dense_macs_per_image: float
     metric: str | None = None
+    untrained_points: list[str] = field(default_factory=list)
     points: list[PointResult] = field(default_factory=list)
 
     def __post_init__(self):
@@ -109,9 +111,9 @@ class OperatingPointReport:
         from rich.console import Console
 
         console = Console()
-        # Without a terminal rich assumes 80 columns and would cut the names short.
-        width = console.width if console.is_terminal else 200
-        console.print(self._table(), width=width)
+        if not console.is_terminal:  # rich assumes 80 columns and would cut names short
+            console = Console(width=200)
+        console.print(self._table())
 
     def _table(self):
         from rich.table import Table
@@ -124,6 +126,11 @@ class OperatingPointReport:
         )
         if metrics:
             caption += f' *: no point is both cheaper and better in {self.metric}.'
+        if self.untrained_points:
+            caption += (
+                f' Not trained, of use for their cost alone: '
+                f'{", ".join(self.untrained_points)}.'
+            )
         table = Table(title='Operating points', caption=caption)
         table.add_column('point')
         for name in [*metrics, 'MMACs', 'cost', 'ms', 'p90 ms']:

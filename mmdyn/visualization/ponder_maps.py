@@ -1,0 +1,104 @@
+"""Ponder maps: where in an image a network computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mmdyn.models.layers.mask_unit import MaskUnit
+from mmdyn.models.layers.spatial_block import SpatialBlock
+
+__all__ = ['draw_ponder_maps', 'recorded_masks', 'summed_maps']
+
+COLUMNS = 8
+
+
+@contextmanager
+def recorded_masks(model: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Collect the masks that a model's forward passes decide, inside a ``with`` block.
+
+    Args:
+        model (nn.Module): A model with spatial blocks.
+
+    Yields:
+        dict[str, Tensor]: The latest mask (N, 1, H, W) of each block, by its name.
+    """
+    masks: dict[str, Tensor] = {}
+
+    def keep(name: str, unit, inputs, mask: Tensor) -> None:
+        masks[name] = mask.detach().float().cpu()
+
+    handles = [
+        module.register_forward_hook(partial(keep, name))
+        for name, block in model.named_modules()
+        if isinstance(block, SpatialBlock)
+        for module in block.modules()
+        if isinstance(module, MaskUnit)
+    ]
+    try:
+        yield masks
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def summed_maps(masks: dict[str, Tensor], size: tuple[int, int]) -> Tensor:
+    """Count the blocks that computed each pixel of an image.
+
+    Args:
+        masks (dict[str, Tensor]): Mask (1, 1, H, W) of each block.
+        size (tuple[int, int]): Height and width of the image.
+
+    Returns:
+        Tensor: Numbers of blocks, of that height and width.
+    """
+    maps = [functional.interpolate(mask, size, mode='nearest') for mask in masks.values()]
+    return torch.cat(maps).sum(dim=(0, 1))
+
+
+def draw_ponder_maps(
+    image: np.ndarray, masks: dict[str, Tensor], path: str | Path, title: str
+) -> None:
+    """Draw an image, the sum of its masks, and the mask of each block.
+
+    Args:
+        image (np.ndarray): The image, (H, W, 3), RGB in 0…255.
+        masks (dict[str, Tensor]): Mask (1, 1, H, W) of each block.
+        path (str | Path): Where to write the picture; the suffix tells the format.
+        title (str): Its title.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows = 1 + -(-len(masks) // COLUMNS)
+    figure = Figure(figsize=(1.5 * COLUMNS, 1.8 * rows + 0.4), layout='constrained')
+    FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(rows, COLUMNS)
+    whole, summed = (figure.add_subplot(grid[0, i]) for i in (0, 1))
+    whole.imshow(image)
+    whole.set_title('image', fontsize=8)
+    counts = summed.imshow(
+        summed_maps(masks, image.shape[:2]), cmap='gray', vmin=0, vmax=len(masks)
+    )
+    summed.set_title('sum of the blocks', fontsize=8)
+    figure.colorbar(counts, ax=figure.add_subplot(grid[0, 2]), location='left').set_label(
+        f'blocks, of {len(masks)}', fontsize=8
+    )
+    figure.axes[2].set_visible(False)
+    for number, (name, mask) in enumerate(masks.items()):
+        axes = figure.add_subplot(grid[1 + number // COLUMNS, number % COLUMNS])
+        axes.imshow(mask[0, 0], cmap='gray', vmin=0, vmax=1)
+        axes.set_title(f'{name}: {mask.mean():.0%}', fontsize=8)
+    for axes in figure.axes:
+        axes.set_xticks([])
+        if axes.get_label() != '<colorbar>':
+            axes.set_yticks([])
+    figure.suptitle(title, fontsize=10)
+    figure.savefig(path, dpi=120)
