@@ -1,8 +1,16 @@
-from .hooks import FittingCheckpointHook
+from .hooks import (
+    BudgetScheduleHook,
+    DistillationHook,
+    FittingCheckpointHook,
+    RandomMasksHook,
+)
 from .loops import OperatingPointTestLoop, OperatingPointValLoop
 
 __all__ = [
+    'BudgetScheduleHook',
+    'DistillationHook',
     'FittingCheckpointHook',
     'OperatingPointTestLoop',
     'OperatingPointValLoop',
+    'RandomMasksHook',
 ]

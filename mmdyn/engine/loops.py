@@ -11,7 +11,7 @@ from numbers import Real
 
 import torch
 from mmengine.device import get_device
-from mmengine.dist import is_main_process
+from mmengine.dist import all_reduce, is_main_process
 from mmengine.runner import TestLoop, ValLoop
 from mmengine.runner.amp import autocast
 from mmengine.runner.loops import _parse_losses, _update_losses
@@ -23,7 +23,9 @@ from mmdyn.operating_point import (
     OperatingPoint,
     at_operating_point,
     dense_operating_point,
+    forward_statistics,
     operating_points,
+    untrained_operating_points,
 )
 from mmdyn.registry import LOOPS
 
@@ -51,7 +53,10 @@ class _OperatingPointLoop:
             raise ValueError('the dataset to evaluate on is empty')
         offered = {p.name: p for p in operating_points(self.runner.model)}
         names = [names] if isinstance(names, str) else names
-        names = list(offered) if names is None else list(names)
+        if names is None:
+            untrained = untrained_operating_points(self.runner.model)
+            names = [p.name for p in offered.values() if p not in untrained]
+        names = list(names)
         unknown = [name for name in names if name not in offered]
         if unknown:
             raise ValueError(
@@ -76,6 +81,7 @@ class _OperatingPointLoop:
 
     def _run_point(self, point: OperatingPoint, advance: Callable) -> _Pass:
         self.meter, self._losses = CostMeter(), {}
+        self._statistics: dict[str, float] = {}
         for idx, data_batch in enumerate(self.dataloader):
             self.run_iter(idx, data_batch)
             advance()
@@ -83,6 +89,7 @@ class _OperatingPointLoop:
         metrics = self.evaluator.evaluate(len(self.dataloader.dataset))
         if self._losses:
             metrics.update(_parse_losses(self._losses, self.stage))
+        metrics.update(self._mean_statistics())
         return _Pass(point, metrics, self.meter)
 
     @torch.no_grad()
@@ -101,7 +108,17 @@ class _OperatingPointLoop:
             outputs = step(data_batch)
         outputs, self._losses = _update_losses(outputs, self._losses)
         self.meter.images += len(outputs)
+        for name, value in forward_statistics(self.runner.model).items():
+            total = self._statistics.get(name, 0.0)
+            self._statistics[name] = total + value * len(outputs)
         return outputs
+
+    def _mean_statistics(self) -> dict[str, float]:
+        """Means over the images of all ranks."""
+        totals = torch.tensor(list(self._statistics.values()), dtype=torch.float64)
+        all_reduce(totals)
+        means = totals / self.meter.images
+        return dict(zip(self._statistics, means.tolist()))
 
     def _dense_pass(self, passes: list[_Pass]) -> _Pass | None:
         """The pass at the dense point, if it was run."""
@@ -136,7 +153,8 @@ class OperatingPointValLoop(_OperatingPointLoop, ValLoop):
         dataloader (DataLoader | dict): A dataloader or its config.
         evaluator (Evaluator | dict | list): The evaluator or its config.
         fp16 (bool): Whether to run in half precision.
-        points (str | Sequence[str] | None): Names of the points; ``None``: all of them.
+        points (str | Sequence[str] | None): Names of the points; ``None``: all that are
+            trained.
 
     Raises:
         ValueError: For a point that the model does not offer, or an empty dataset.
@@ -178,7 +196,8 @@ class OperatingPointTestLoop(_OperatingPointLoop, TestLoop):
         dataloader (DataLoader | dict): A dataloader or its config.
         evaluator (Evaluator | dict | list): The evaluator or its config.
         fp16 (bool): Whether to run in half precision.
-        points (str | Sequence[str] | None): Names of the points; ``None``: all of them.
+        points (str | Sequence[str] | None): Names of the points; ``None``: all that are
+            trained.
         metric (str | None): The metric to draw and to rank by, more being better;
             ``None`` or unknown: the first one.
 
@@ -263,6 +282,9 @@ class OperatingPointTestLoop(_OperatingPointLoop, TestLoop):
             dense_point=dense.name,
             dense_macs_per_image=dense_macs,
             metric=self._known_metric(passes),
+            untrained_points=[
+                p.name for p in untrained_operating_points(self.runner.model)
+            ],
             points=[
                 PointResult(
                     name=each.point.name,

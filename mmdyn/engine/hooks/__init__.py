@@ -1,3 +1,11 @@
+from .budget_schedule_hook import BudgetScheduleHook
+from .distillation_hook import DistillationHook
 from .fitting_checkpoint_hook import FittingCheckpointHook
+from .random_masks_hook import RandomMasksHook
 
-__all__ = ['FittingCheckpointHook']
+__all__ = [
+    'BudgetScheduleHook',
+    'DistillationHook',
+    'FittingCheckpointHook',
+    'RandomMasksHook',
+]

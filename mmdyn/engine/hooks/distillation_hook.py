@@ -1,0 +1,187 @@
+"""Knowledge distillation from a teacher that is no part of the model.
+
+Distilling the Knowledge in a Neural Network, Hinton, Vinyals, Dean, 2015.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import torch
+from mmengine.dist import barrier, is_main_process
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mmdyn.engine.standalone import read_config
+from mmdyn.operating_point import dense_operating_point, set_operating_point
+from mmdyn.registry import HOOKS
+
+from .fitting_checkpoint_hook import load_fitting_checkpoint
+from .loss_hook import LossHook, unwrapped
+
+__all__ = ['DistillationHook', 'distillation_loss']
+
+
+@HOOKS.register_module()
+class DistillationHook(LossHook):
+    """Add the KL divergence of a model's outputs from a teacher's to its losses.
+
+    The teacher sees the images that the student sees, after the student's
+    preprocessing, is in evaluation mode, has no gradients and is in no checkpoint. Works
+    for every model whose ``forward(…, mode='tensor')`` computes the named outputs:
+    classifiers and segmentors.
+
+    Args:
+        student (str): Path of the module whose output is compared, classes in dimension
+            1: ``'head.fc'`` of mmpretrain's classifiers, ``'decode_head.conv_seg'`` of
+            mmseg's segmentors.
+        teacher (str | None): Config file of the teacher, or ``PACKAGE::FILE``. ``None``:
+            a frozen copy of the model at its dense operating point, as it was when
+            training began. Its weights are kept in ``distillation_teacher.pth`` in the
+            work directory, for resuming.
+        checkpoint (str | None): The teacher's weights; needed with ``teacher``.
+        teacher_output (str | None): Path of the teacher's module; ``None``: as
+            ``student``.
+        teacher_point (str | None): Operating point of the teacher; ``None``: its dense
+            one.
+        temperature (float): Divides both outputs before the softmax.
+        weight (float): Weight of the loss.
+
+    Raises:
+        ValueError: For a temperature or weight that is not positive, a config without a
+            checkpoint or the reverse, or a path that the network does not have.
+
+    Example:
+        >>> custom_hooks = [dict(type='mmdyn.DistillationHook', temperature=10)]
+    """
+
+    # Before BudgetScheduleHook, which weighs all losses of a budget.
+    priority = 'ABOVE_NORMAL'
+    file_name = 'distillation_teacher.pth'
+
+    def __init__(
+        self,
+        student: str = 'head.fc',
+        teacher: str | None = None,
+        checkpoint: str | None = None,
+        teacher_output: str | None = None,
+        teacher_point: str | None = None,
+        temperature: float = 10.0,
+        weight: float = 1.0,
+    ):
+        if (teacher is None) != (checkpoint is None):
+            raise ValueError(
+                f'a teacher needs a config and a checkpoint, got teacher={teacher!r} '
+                f'and checkpoint={checkpoint!r}'
+            )
+        for name, value in dict(temperature=temperature, weight=weight).items():
+            if not value > 0:
+                raise ValueError(f'{name} must be above 0, got {value!r}')
+        self.student_path = student
+        self.teacher_path = teacher_output or student
+        self.teacher_point = teacher_point
+        self.config = teacher
+        self.checkpoint = checkpoint
+        self.temperature = temperature
+        self.weight = weight
+
+    def before_train(self, runner) -> None:
+        model = unwrapped(runner.model)
+        student = _module_at(model, self.student_path, 'student')
+        self.teacher = (
+            self._own_copy(runner, model)
+            if self.config is None
+            else (self._from_config(model))
+        )
+        point = self.teacher_point or dense_operating_point(self.teacher)
+        set_operating_point(self.teacher, point)
+        self.teacher.eval().requires_grad_(False)
+        self._teacher_output = _Output(
+            _module_at(self.teacher, self.teacher_path, 'teacher')
+        )
+        self._student_output = _Output(student)
+        super().before_train(runner)
+
+    def after_train(self, runner) -> None:
+        super().after_train(runner)
+        self._student_output.handle.remove()
+
+    def _own_copy(self, runner, model: nn.Module) -> nn.Module:
+        teacher = copy.deepcopy(model)
+        file = Path(runner.work_dir) / self.file_name
+        if runner.iter > 0:
+            if not file.is_file():
+                raise FileNotFoundError(
+                    f'to resume, the weights that training began with are needed: '
+                    f'there is no {file}'
+                )
+            load_fitting_checkpoint(teacher, str(file))
+        elif is_main_process():
+            torch.save(dict(state_dict=teacher.state_dict()), file)
+        barrier()
+        return teacher
+
+    def _from_config(self, model: nn.Module) -> nn.Module:
+        teacher = MMENGINE_MODELS.build(read_config(self.config).model)
+        load_fitting_checkpoint(teacher, self.checkpoint)
+        return teacher.to(next(model.parameters()).device)
+
+    def change_losses(self, model, args, kwargs, losses: dict) -> dict:
+        inputs = kwargs.get('inputs', args[0] if args else None)
+        with torch.no_grad():
+            self.teacher(inputs, mode='tensor')
+        student, teacher = self._student_output.take(), self._teacher_output.take()
+        if student.shape != teacher.shape:
+            raise ValueError(
+                f'{self.student_path} of the student gives {tuple(student.shape)}, '
+                f'{self.teacher_path} of the teacher {tuple(teacher.shape)}'
+            )
+        loss = distillation_loss(student, teacher, self.temperature)
+        return dict(losses, loss_distillation=self.weight * loss)
+
+
+class _Output:
+    """Holds the latest output of a module until it is taken."""
+
+    def __init__(self, module: nn.Module):
+        self.value = None
+        self.handle = module.register_forward_hook(self._keep)
+
+    def _keep(self, module, inputs, output) -> None:
+        self.value = output
+
+    def take(self) -> Tensor:
+        value, self.value = self.value, None
+        return value
+
+
+def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """T² × KL(teacher || student), both softened by the temperature T.
+
+    Args:
+        student (Tensor): Logits (N, K, …).
+        teacher (Tensor): Logits of the same shape.
+        temperature (float): T. The factor T² keeps gradients of the same size.
+
+    Returns:
+        Tensor: Mean over samples and positions, a scalar.
+    """
+    log_student = functional.log_softmax(student.float() / temperature, dim=1)
+    log_teacher = functional.log_softmax(teacher.float() / temperature, dim=1)
+    divergence = functional.kl_div(
+        log_student, log_teacher, reduction='none', log_target=True
+    )
+    return divergence.sum(dim=1).mean() * temperature**2
+
+
+def _module_at(model: nn.Module, path: str, role: str) -> nn.Module:
+    modules = dict(model.named_modules())
+    if path not in modules:
+        top = ', '.join(name for name, _ in model.named_children())
+        raise ValueError(
+            f'the {role}, {type(model).__name__}, has no module {path!r}; its own are '
+            f'{top}'
+        )
+    return modules[path]

@@ -1,0 +1,57 @@
+"""Hooks that add losses to those that a model returns."""
+
+from __future__ import annotations
+
+from mmengine.hooks import Hook
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from torch import Tensor, nn
+
+__all__ = ['LossHook', 'unwrapped']
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside of the wrappers for DDP and test-time augmentation."""
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model
+
+
+class LossHook(Hook):
+    """Base of hooks that see the loss dict of every training forward pass.
+
+    What they put into it is logged, and back-propagated where its name contains
+    ``loss``, under AMP, gradient accumulation and DDP as the model's own losses are.
+    """
+
+    def before_train(self, runner) -> None:
+        model = unwrapped(runner.model)
+        self._handle = model.register_forward_hook(self._on_forward, with_kwargs=True)
+
+    def after_train(self, runner) -> None:
+        self._handle.remove()
+
+    def _on_forward(self, model, args, kwargs, output):
+        mode = kwargs.get('mode', args[2] if len(args) > 2 else 'tensor')
+        if mode != 'loss':
+            return output
+        return self.change_losses(model, args, kwargs, dict(output))
+
+    def change_losses(self, model: nn.Module, args, kwargs, losses: dict) -> dict:
+        """Return the losses to use for these; ``args`` and ``kwargs`` are the model's."""
+        raise NotImplementedError
+
+
+def scaled(losses: dict, factor: float) -> dict:
+    """The same with every loss multiplied; values that are not losses stay."""
+    return {
+        name: _scale(value, factor) if 'loss' in name else value
+        for name, value in losses.items()
+    }
+
+
+def _scale(value: Tensor | list[Tensor], factor: float):
+    return (
+        [v * factor for v in value]
+        if isinstance(value, (list, tuple))
+        else value * factor
+    )
