@@ -1,0 +1,10 @@
+"""ResNet-20 with the single budget 0.7 on CIFAR-10.
+
+    python tools/train.py configs/spatial/resnet20_spatial-b70_200e_cifar10.py
+
+Starts as resnet20_spatial_200e_cifar10.py does, whose budgets it is compared with.
+"""
+
+_base_ = 'resnet20_spatial_200e_cifar10.py'
+
+model = dict(backbone=dict(budgets=(0.7,)))

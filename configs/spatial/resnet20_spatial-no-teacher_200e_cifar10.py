@@ -1,0 +1,12 @@
+"""ResNet-20 with three budgets, without distillation.
+
+    python tools/train.py configs/spatial/resnet20_spatial-no-teacher_200e_cifar10.py
+
+All else as in resnet20_spatial_200e_cifar10.py.
+"""
+
+_base_ = 'resnet20_spatial_200e_cifar10.py'
+
+custom_hooks = [
+    dict(type='mmdyn.BudgetScheduleHook', awareness='l2', targets='dense'),
+]

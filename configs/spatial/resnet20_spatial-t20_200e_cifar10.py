@@ -1,0 +1,13 @@
+"""ResNet-20 with three budgets, distilled at temperature 20 (Fig. 2d).
+
+    python tools/train.py configs/spatial/resnet20_spatial-t20_200e_cifar10.py
+
+All else as in resnet20_spatial_200e_cifar10.py.
+"""
+
+_base_ = 'resnet20_spatial_200e_cifar10.py'
+
+custom_hooks = [
+    dict(type='mmdyn.BudgetScheduleHook', awareness='l2', targets='dense'),
+    dict(type='mmdyn.DistillationHook', temperature=20),
+]

@@ -1,0 +1,24 @@
+"""ResNet-20 with the budgets 0.3, 0.5 and 0.7 on CIFAR-10.
+
+    python tools/train.py configs/spatial/resnet20_200e_cifar10.py
+    python tools/train.py configs/spatial/resnet20_spatial_200e_cifar10.py
+
+The first command trains the dense network, from which masks start; its copy is the
+teacher, and what it scores the target of every budget. The paper shows its accuracies in
+a figure alone.
+"""
+
+_base_ = 'resnet20_200e_cifar10.py'
+
+model = dict(
+    backbone=dict(type='mmdyn.SpatialResNet', budgets=(0.3, 0.5, 0.7), execution='sparse')
+)
+load_from = 'work_dirs/resnet20_200e_cifar10/epoch_200.pth'
+
+custom_hooks = [
+    # The learning rate falls after half and three quarters of the training.
+    dict(type='mmdyn.BudgetScheduleHook', awareness='l2', targets='dense'),
+    dict(type='mmdyn.DistillationHook', temperature=10),
+]
+val_cfg = dict(type='mmdyn.OperatingPointValLoop')
+find_unused_parameters = True  # a step uses the modules of one budget

@@ -1,0 +1,10 @@
+"""ResNet-32 with budgets over a range of 70 % (Fig. 2f).
+
+    python tools/train.py configs/spatial/resnet32_spatial-r70_200e_cifar10.py
+
+All else as in resnet32_spatial_200e_cifar10.py.
+"""
+
+_base_ = 'resnet32_spatial_200e_cifar10.py'
+
+model = dict(backbone=dict(budgets=(0.15, 0.5, 0.85)))

@@ -1,0 +1,8 @@
+"""Dense ResNet-8 on CIFAR-10: where the spatial networks start, and their teacher.
+
+python tools/train.py configs/spatial/resnet8_200e_cifar10.py
+"""
+
+_base_ = 'resnet20_200e_cifar10.py'
+
+model = dict(backbone=dict(depth=8))

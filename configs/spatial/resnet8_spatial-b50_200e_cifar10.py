@@ -1,0 +1,10 @@
+"""ResNet-8 with the single budget 0.5 on CIFAR-10.
+
+    python tools/train.py configs/spatial/resnet8_spatial-b50_200e_cifar10.py
+
+Starts as resnet8_spatial_200e_cifar10.py does, whose budgets it is compared with.
+"""
+
+_base_ = 'resnet8_spatial_200e_cifar10.py'
+
+model = dict(backbone=dict(budgets=(0.5,)))
