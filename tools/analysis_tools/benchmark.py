@@ -11,6 +11,7 @@ import json
 import platform
 import shlex
 import sys
+from contextlib import ExitStack
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -20,8 +21,10 @@ import torch
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from torch import nn
 
-from mmdyn import count_macs
+from mmdyn import count_macs, set_operating_point
+from mmdyn.engine.hooks.fitting_checkpoint_hook import load_fitting_checkpoint
 from mmdyn.engine.standalone import (
     add_shape_argument,
     build_model,
@@ -32,6 +35,7 @@ from mmdyn.engine.standalone import (
     read_config,
 )
 from mmdyn.evaluation.latency import time_in_turns
+from mmdyn.evaluation.synthetic_masks import budget_in_force, synthetic_masks
 
 DTYPES = dict(fp32=torch.float32, bf16=torch.bfloat16, fp16=torch.float16)
 PROFILED_OPERATORS = 12
@@ -46,6 +50,16 @@ def parse_args() -> argparse.Namespace:
         '--baseline',
         required=True,
         help='config file to compare with; PACKAGE::FILE for one of an installed package',
+    )
+    parser.add_argument('--checkpoint', metavar='FILE', help='weights of the model')
+    parser.add_argument(
+        '--point', help='operating point of the model (default: the dense one)'
+    )
+    parser.add_argument(
+        '--coherent-masks',
+        action='store_true',
+        help='smooth synthetic masks that execute exactly the budget of --point, for a '
+        'spatial network without trained masks',
     )
     parser.add_argument('--batch-size', type=int, default=8, help='default: 8')
     add_shape_argument(parser)
@@ -73,6 +87,8 @@ def parse_args() -> argparse.Namespace:
         value = getattr(args, name)
         if value is not None and value < 1:
             parser.error(f'--{name.replace("_", "-")} must be 1 or more, got {value}')
+    if args.coherent_masks and not args.point:
+        parser.error('--coherent-masks needs --point budget=…')
     _check_device(parser, args.device)
     if args.json and not Path(args.json).parent.is_dir():
         parser.error(f'--json {args.json}: there is no such folder')
@@ -92,12 +108,15 @@ class Contender:
     Args:
         path (str): The config file.
         args (argparse.Namespace): Arguments of this tool.
+        prepare (Callable[[nn.Module], None] | None): What to do with the built model.
     """
 
-    def __init__(self, path: str, args: argparse.Namespace):
+    def __init__(self, path: str, args: argparse.Namespace, prepare=None):
         cfg = read_config(path)
         self.name = Path(path.split('::')[-1]).stem
         model = build_model(cfg)
+        if prepare is not None:
+            prepare(model)
         height, width = args.shape
         self.macs = count_macs(
             model,
@@ -113,6 +132,17 @@ class Contender:
             images.contiguous(memory_format=layout),
             **forward_arguments(cfg, height, width, args.batch_size),
         )
+
+
+def at_its_point(args: argparse.Namespace, masks: ExitStack, model: nn.Module) -> None:
+    """Load the weights, set the operating point and, if asked for, masks."""
+    if args.checkpoint:
+        load_fitting_checkpoint(model, args.checkpoint)
+    if args.point:
+        set_operating_point(model, args.point)
+    if args.coherent_masks:
+        budget = budget_in_force(model)
+        masks.enter_context(synthetic_masks(model, lambda: budget))
 
 
 def spread(values: np.ndarray) -> dict[str, float]:
@@ -144,6 +174,8 @@ def results(
             dtype=args.dtype,
             channels_last=args.channels_last,
             compile=args.compile,
+            point=args.point,
+            masks='coherent' if args.coherent_masks else 'of the network',
             rounds=args.rounds,
         ),
         command=shlex.join(sys.argv),
@@ -170,6 +202,9 @@ def _device_name(device: str) -> str:
 def print_results(found: dict, console: Console) -> None:
     machine, settings = found['machine'], found['settings']
     height, width = settings['shape']
+    if settings['point']:
+        console.print(f'{found["model"]["name"]} at {settings["point"]}', end='')
+        console.print(f', masks: {settings["masks"]}')
     layout = 'channels last' if settings['channels_last'] else 'NCHW'
     table = Table(
         title=f'{settings["batch_size"]}×{height}×{width}, {settings["dtype"]}, {layout}'
@@ -232,10 +267,19 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    try:
-        contenders = [Contender(path, args) for path in (args.baseline, args.config)]
-    except FileNotFoundError as error:
-        sys.exit(str(error))
+    with ExitStack() as masks:
+        prepare = partial(at_its_point, args, masks)
+        try:
+            contenders = [
+                Contender(args.baseline, args),
+                Contender(args.config, args, prepare),
+            ]
+        except (FileNotFoundError, ValueError) as error:
+            sys.exit(str(error))
+        measure(contenders, args)
+
+
+def measure(contenders: list[Contender], args: argparse.Namespace) -> None:
     times = time_in_turns(
         [contender.run for contender in contenders],
         args.rounds,

@@ -1,0 +1,121 @@
+"""Spatially adaptive networks through the command line."""
+
+import json
+
+import matplotlib.image
+import pytest
+from test_tools.conftest import run_tool, small
+
+CONFIG = 'configs/spatial/resnet20_spatial_15e_digits.py'
+BENCHMARK = 'configs/spatial/resnet18_spatial_100e_in1k.py'
+
+
+@pytest.fixture(scope='module')
+def trained_spatial(digits, tmp_path_factory):
+    """Work directory of a short training; its checkpoint is epoch_2.pth."""
+    folder = tmp_path_factory.mktemp('spatial')
+    done = run_tool('tools/train.py', CONFIG, '--work-dir', folder, *small(digits, 2))
+    return folder, done.stderr
+
+
+def test_training_logs_budgets_and_shares(trained_spatial):
+    _, log = trained_spatial
+    for expected in (
+        'loss_budget:',
+        'budget=0.3/executed:',
+        'dense/executed: 1.0000',
+        'Executed at budget=0.5: layer1.0 ',
+        'budget=0.7/accuracy/top1:',
+        'budget=0.7/executed_share:',
+    ):
+        assert expected in log, expected
+
+
+def test_report_has_every_trained_point(trained_spatial, digits, tmp_path):
+    folder, _ = trained_spatial
+    options = small(digits, 2)
+    arguments = (CONFIG, folder / 'epoch_2.pth', '--work-dir', tmp_path, *options)
+    run_tool('tools/test.py', *arguments)
+    report = json.loads((tmp_path / 'operating_points.json').read_text())
+    points = {point['name']: point for point in report['points']}
+    assert list(points) == ['budget=0.3', 'budget=0.5', 'budget=0.7', 'dense']
+    assert report['untrained_points'] == []
+    dense = points['dense']
+    assert dense['metrics']['executed_share'] == 1
+    for point in points.values():
+        # A ResNet-8 on 32×32: 37,748,736 / 3 MACs in each stage's branches and so on.
+        share = point['metrics']['executed_share']
+        assert 0 <= share <= 1
+        assert point['latency_ms']['median'] > 0
+    branches = 3 * 2 * 9 * 16 * 16 * 32 * 32 - 2 * (9 * 16 * 16 * 32 * 32) // 2
+    stem, skips, head = 9 * 16 * 32 * 32, 2 * 16 * 32 * 16 * 16, 640
+    assert dense['macs_per_image'] == branches + stem + skips + head
+
+
+def test_report_leaves_out_the_untrained_point(trained_spatial, digits, tmp_path):
+    folder, _ = trained_spatial
+    options = [*small(digits, 2), 'model.backbone.budgets=(0.3,0.5,0.7)']
+    arguments = (CONFIG, folder / 'epoch_2.pth', '--work-dir', tmp_path, *options)
+    done = run_tool('tools/test.py', *arguments)
+    report = json.loads((tmp_path / 'operating_points.json').read_text())
+    names = [point['name'] for point in report['points']]
+    assert names == ['budget=0.3', 'budget=0.5', 'budget=0.7']
+    assert report['untrained_points'] == ['dense']
+    assert report['dense_macs_per_image'] > 0
+    shown = ' '.join(done.stdout.split())
+    assert 'Not trained, of use for their cost alone: dense.' in shown
+
+
+def ponder(folder, digits, tmp_path, point, image=None):
+    image = image or next(digits.glob('val/*/*.png'))
+    out = tmp_path / 'maps.png'
+    arguments = ('--img', image, '--point', point, '--out', out)
+    config = tmp_path / 'config.py'
+    config.write_text(
+        f"_base_ = '{run_tool.__globals__['ROOT']}/{CONFIG}'\n"
+        'model = dict(backbone=dict(depth=8))\n'
+    )
+    tool = 'tools/visualization/ponder_maps.py'
+    return run_tool(tool, config, folder / 'epoch_2.pth', *arguments, check=False), out
+
+
+def test_ponder_maps_are_drawn(trained_spatial, digits, tmp_path):
+    done, out = ponder(trained_spatial[0], digits, tmp_path, 'budget=0.5')
+    assert done.returncode == 0, done.stderr
+    assert 'of the MACs of the branches executed' in done.stdout
+    height, width = matplotlib.image.imread(out).shape[:2]
+    assert height > 300 and width > 1000
+
+
+def test_ponder_maps_refuse(trained_spatial, digits, tmp_path):
+    folder, _ = trained_spatial
+    done, _ = ponder(folder, digits, tmp_path, 'budget=0.4')
+    assert done.returncode == 1
+    assert "unknown operating point 'budget=0.4'" in done.stderr
+    done, _ = ponder(folder, digits, tmp_path, 'dense')
+    assert done.returncode == 1 and 'has no masks at the point dense' in done.stderr
+    done, _ = ponder(folder, digits, tmp_path, 'budget=0.5', image='none.png')
+    assert done.returncode == 2 and 'there is no file none.png' in done.stderr
+
+
+def test_benchmark_of_coherent_masks(tmp_path):
+    file = tmp_path / 'times.json'
+    arguments = ['--baseline', 'mmpretrain::resnet/resnet18_8xb32_in1k.py']
+    arguments += ['--batch-size', '1', '--shape', '64', '--rounds', '2', '--json', file]
+    arguments += ['--point', 'budget=0.3', '--coherent-masks']
+    done = run_tool('tools/analysis_tools/benchmark.py', BENCHMARK, *arguments)
+    assert 'at budget=0.3, masks: coherent' in done.stdout
+    found = json.loads(file.read_text())
+    assert found['settings']['point'] == 'budget=0.3'
+    # Branches are 0.94 of this network; mask units are about 2 % of it.
+    assert 1 / found['mac_ratio'] < 1
+
+
+def test_benchmark_refuses_masks_without_a_budget():
+    arguments = ['--baseline', BENCHMARK, '--coherent-masks']
+    tool = 'tools/analysis_tools/benchmark.py'
+    done = run_tool(tool, BENCHMARK, *arguments, check=False)
+    assert done.returncode == 2 and 'needs --point budget=' in done.stderr
+    arguments += ['--point', 'budget=0.31']
+    done = run_tool(tool, BENCHMARK, *arguments, check=False)
+    assert done.returncode == 1 and "unknown operating point 'budget=0.31'" in done.stderr
