@@ -26,6 +26,8 @@ def test_config_builds(block, tmp_path, mmpretrain_scope):
     names = [point.name for point in operating_points(model)]
     if 'MultiExit' in block:
         assert names == ['exit=1', 'exit=2', 'exit=3', 'exit=4', 'quick', 'careful']
+    elif 'SpatialResNet' in block:
+        assert names == ['budget=0.3', 'budget=0.5', 'budget=0.7', 'dense']
     else:
         assert names == ['full']
 
@@ -51,7 +53,7 @@ def test_backbone_of_segmentors_and_detectors(base, block, tmp_path):
 
 
 def test_blocks_are_found():
-    assert len(BLOCKS) == 3
+    assert len(BLOCKS) == 4
 
 
 PAGES = [ROOT / 'README.md', *ROOT.glob('docs/*.md'), *ROOT.glob('configs/*/README.md')]

@@ -1,6 +1,6 @@
 """The operator ``mmdyn::gather_gemm``: what a GPU runs, with its FLOP formula.
 
-Triton is imported only when the operator runs.
+It is defined where Triton 3 is installed, and Triton imported only when it runs.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
-from torch.utils.flop_counter import register_flop_formula
 
 __all__ = ['HAS_TRITON']
 
@@ -23,10 +22,17 @@ def _has_triton() -> bool:
 HAS_TRITON = _has_triton()
 
 _library = torch.library.Library('mmdyn', 'DEF')
-_library.define(
-    'gather_gemm(Tensor source, Tensor? index, Tensor matrix, Tensor bias, '
-    'Tensor(a!) out, Tensor? out_index, bool add, bool relu) -> ()'
-)
+
+
+def _define() -> None:
+    from torch.utils.flop_counter import register_flop_formula
+
+    _library.define(
+        'gather_gemm(Tensor source, Tensor? index, Tensor matrix, Tensor bias, '
+        'Tensor(a!) out, Tensor? out_index, bool add, bool relu) -> ()'
+    )
+    _library.impl('gather_gemm', _run, 'CompositeExplicitAutograd')
+    register_flop_formula(torch.ops.mmdyn.gather_gemm)(_flops)
 
 
 def _run(source, index, matrix, bias, out, out_index, add, relu) -> None:
@@ -35,12 +41,12 @@ def _run(source, index, matrix, bias, out, out_index, add, relu) -> None:
     launch(source, index, matrix, bias, out, out_index, add, relu)
 
 
-_library.impl('gather_gemm', _run, 'CompositeExplicitAutograd')
-
-
-@register_flop_formula(torch.ops.mmdyn.gather_gemm)
-def gather_gemm_flops(source, index, matrix, *_, **__) -> int:
+def _flops(source, index, matrix, *_, **__) -> int:
     """Two operations for each of positions × taps × channels × output channels."""
     positions = source[0] if index is None else index[0]
-    depth, channels = matrix
-    return 2 * positions * depth * channels
+    depth, outputs = matrix
+    return 2 * positions * depth * outputs
+
+
+if HAS_TRITON:
+    _define()
