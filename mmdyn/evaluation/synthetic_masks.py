@@ -99,9 +99,8 @@ class _Noise:
 def _replace(block, share, noise: _Noise, unit, inputs, mask: Tensor) -> Tensor:
     key = (block, mask.shape, share())
     if key not in noise.masks:
-        blobs = _blobs(block, inputs[0], noise.at(mask.shape), share())
-        noise.masks[key] = blobs.to(mask.device, mask.dtype)
-    return noise.masks[key]
+        noise.masks[key] = _blobs(block, inputs[0], noise.at(mask.shape), share())
+    return noise.masks[key].to(mask)
 
 
 @torch.no_grad()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from mmdyn.operating_point import DynamicModule
@@ -41,7 +40,7 @@ class BudgetedModule(DynamicModule):
         The pass's graph is let go: call it once after each.
         """
         costs = list(self.block_costs().values())
-        if not costs or not torch.is_tensor(costs[0].executed):
+        if not costs or not getattr(costs[0].executed, 'requires_grad', False):
             return {}
         loss = budget_loss(
             [cost.executed for cost in costs],
@@ -55,7 +54,12 @@ class BudgetedModule(DynamicModule):
 
     def forward_statistics(self) -> dict[str, float]:
         """Share of the masked blocks' MACs that the latest forward pass executed."""
-        costs = self.block_costs().values()
-        executed = sum(cost.detached().executed for cost in costs)
-        total = sum(cost.total for cost in costs)
-        return dict(executed_share=executed / total if total else 1.0)
+        costs = [cost.detached() for cost in self.block_costs().values()]
+        executed = sum(cost.executed * cost.images for cost in costs)
+        total = sum(cost.total * cost.images for cost in costs)
+        return dict(executed_share=float(executed) / total if total else 1.0)
+
+    def clear_costs(self) -> None:
+        """Forget the costs of the latest forward pass."""
+        for block in self.masked_blocks().values():
+            block.cost = None

@@ -25,7 +25,7 @@ __all__ = ['BlockKind', 'break_even_share']
 MARGIN = 0.97
 """Sparse execution must take at most this share of the time of the dense one."""
 ROUNDS = 4
-SMALLEST, LARGEST = 6, 13
+SMALLEST, LARGEST = 6, dict(cpu=13, cuda=17)
 """Powers of two to which positions are rounded; beyond, times are proportional."""
 
 
@@ -54,6 +54,7 @@ class BlockKind:
     def of(cls, convs: list[nn.Conv2d], identity: bool, x: torch.Tensor) -> BlockKind:
         """The kind of a block; positions are rounded to a power of two."""
         positions = x.shape[0] * x.shape[2] * x.shape[3]
+        largest = LARGEST.get(x.device.type, LARGEST['cpu'])
         return cls(
             tuple(
                 (
@@ -66,7 +67,7 @@ class BlockKind:
                 for c in convs
             ),
             identity,
-            1 << min(max(round(math.log2(positions)), SMALLEST), LARGEST),
+            1 << min(max(round(math.log2(positions)), SMALLEST), largest),
             x.dtype,
             x.device,
             torch.get_num_threads(),
@@ -90,6 +91,8 @@ def break_even_share(kind: BlockKind) -> float:
 
 @torch.no_grad()
 def _measure(kind: BlockKind) -> float:
+    if kind.device.type == 'cuda':  # a new thread begins at the first GPU
+        torch.cuda.set_device(kind.device)
     block = _RandomBlock(kind)
     shares, runs = zip(*(block.sparse(fraction) for fraction in (0.1, 0.6)))
     dense, low, high = _medians([block.dense, *runs], kind.threads)

@@ -90,26 +90,27 @@ def launch(
     channels, outputs = source.shape[1], out.shape[1]
     assert source.is_contiguous() and out.is_contiguous()
     grid = (triton.cdiv(positions, BLOCK_P), triton.cdiv(outputs, BLOCK_D))
-    _gather_gemm[grid](
-        source,
-        source if index is None else index,  # not read
-        matrix,
-        bias,
-        out,
-        source if out_index is None else out_index,  # not read
-        positions,
-        len(source),
-        channels,
-        outputs,
-        *matrix.stride(),
-        TAPS=1 if index is None else index.shape[1],
-        HAS_INDEX=index is not None,
-        HAS_OUT_INDEX=out_index is not None,
-        ADD=add,
-        RELU=relu,
-        # As exact as torch's own products are set to be.
-        PRECISION='tf32' if torch.backends.cuda.matmul.allow_tf32 else 'ieee',
-        BLOCK_P=BLOCK_P,
-        BLOCK_D=BLOCK_D,
-        BLOCK_C=BLOCK_C,
-    )
+    with torch.cuda.device_of(source):  # Triton launches on the current device
+        _gather_gemm[grid](
+            source,
+            source if index is None else index,  # not read
+            matrix,
+            bias,
+            out,
+            source if out_index is None else out_index,  # not read
+            positions,
+            len(source),
+            channels,
+            outputs,
+            *matrix.stride(),
+            TAPS=1 if index is None else index.shape[1],
+            HAS_INDEX=index is not None,
+            HAS_OUT_INDEX=out_index is not None,
+            ADD=add,
+            RELU=relu,
+            # As exact as the convolutions that it replaces.
+            PRECISION='tf32' if torch.backends.cudnn.allow_tf32 else 'ieee',
+            BLOCK_P=BLOCK_P,
+            BLOCK_D=BLOCK_D,
+            BLOCK_C=BLOCK_C,
+        )

@@ -4,10 +4,12 @@ import ast
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from mmengine.config import Config
+from mmengine.dataset import Compose
 from mmengine.registry import MODELS
 
 from mmdyn import count_macs, operating_points
@@ -155,10 +157,21 @@ def test_masked_training_starts_from_a_network_that_a_config_trains(name):
 
 
 @pytest.mark.parametrize('name', [n for n in SPATIAL if 'cifar10' in n])
-def test_crops_have_no_blank_borders(name):
+def test_crops_have_no_blank_borders(name, mmpretrain_scope):
     pipeline = load(name).train_dataloader.dataset.pipeline
-    (crop,) = [step for step in pipeline if step.type == 'RandomCrop']
-    assert crop.padding_mode == 'reflect'
+    transform = Compose([s for s in pipeline if s.type == 'RandomCrop'])
+    image = np.full((32, 32, 3), 200, dtype=np.uint8)
+    crops = [transform(dict(img=image))['img'] for _ in range(20)]
+    assert all(crop.shape == (32, 32, 3) and crop.min() == 200 for crop in crops)
+
+
+def test_crops_shift_the_image_in_every_direction(mmpretrain_scope):
+    pipeline = load('resnet20_200e_cifar10').train_dataloader.dataset.pipeline
+    transform = Compose([s for s in pipeline if s.type == 'RandomCrop'])
+    image = np.arange(32 * 32, dtype=np.uint16).reshape(32, 32, 1)
+    centres = [transform(dict(img=image))['img'][16, 16].item() for _ in range(300)]
+    shifts = {(c // 32 - 16, c % 32 - 16) for c in centres}
+    assert {dy for dy, _ in shifts} == {dx for _, dx in shifts} == set(range(-4, 5))
 
 
 @pytest.mark.parametrize('name', [n for n in CONFIGS if n.endswith('e_cifar10')])

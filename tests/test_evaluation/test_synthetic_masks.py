@@ -16,6 +16,7 @@ def test_every_block_executes_the_share(share, depth):
     with synthetic_masks(model, lambda: share), at_operating_point(model, 'budget=0.5'):
         outputs_of(model, torch.rand(2, 3, 224, 224))
         costs = model.block_costs()
+        executed = model.forward_statistics()['executed_share']
     for name, cost in costs.items():
         positions = dict(layer1=56, layer2=28, layer3=14, layer4=7)[name[:6]] ** 2
         # One more active position would execute more; the last stage is coarse.
@@ -23,7 +24,6 @@ def test_every_block_executes_the_share(share, depth):
         assert share <= cost.executed / cost.total < share + step * 9 / positions / 2, (
             name
         )
-    executed = model.forward_statistics()['executed_share']
     assert executed == pytest.approx(share, abs=0.01)
 
 

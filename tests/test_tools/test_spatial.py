@@ -4,7 +4,12 @@ import json
 
 import matplotlib.image
 import pytest
-from test_tools.conftest import run_tool, small
+import torch
+from mmengine.config import Config
+from test_tools.conftest import ROOT, run_tool, small
+from torch import nn
+
+from mmdyn.models.backbones import SpatialResNet
 
 CONFIG = 'configs/spatial/resnet20_spatial_15e_digits.py'
 BENCHMARK = 'configs/spatial/resnet18_spatial_100e_in1k.py'
@@ -42,14 +47,18 @@ def test_report_has_every_trained_point(trained_spatial, digits, tmp_path):
     assert report['untrained_points'] == []
     dense = points['dense']
     assert dense['metrics']['executed_share'] == 1
-    for point in points.values():
-        # A ResNet-8 on 32×32: 37,748,736 / 3 MACs in each stage's branches and so on.
-        share = point['metrics']['executed_share']
-        assert 0 <= share <= 1
-        assert point['latency_ms']['median'] > 0
-    branches = 3 * 2 * 9 * 16 * 16 * 32 * 32 - 2 * (9 * 16 * 16 * 32 * 32) // 2
+    # ResNet-8 on 32×32: stages of 16, 32 and 64 channels, one block each.
+    conv = 9 * 16 * 16 * 32 * 32
+    branches = 2 * conv + 2 * (conv // 2 + conv)
     stem, skips, head = 9 * 16 * 32 * 32, 2 * 16 * 32 * 16 * 16, 640
     assert dense['macs_per_image'] == branches + stem + skips + head
+    # Mask units: ten columns at stride 1, nine and the pooled layer at stride 2.
+    units = 10 * 16 * 32 * 32 + 9 * 16 * 16 * 16 + 16 + 9 * 32 * 8 * 8 + 32
+    for point in report['points'][:3]:
+        share = point['metrics']['executed_share']
+        expected = share * branches + stem + skips + head + units
+        assert point['macs_per_image'] == pytest.approx(expected, rel=1e-4)
+        assert point['latency_ms']['median'] > 0
 
 
 def test_report_leaves_out_the_untrained_point(trained_spatial, digits, tmp_path):
@@ -72,8 +81,7 @@ def ponder(folder, digits, tmp_path, point, image=None):
     arguments = ('--img', image, '--point', point, '--out', out)
     config = tmp_path / 'config.py'
     config.write_text(
-        f"_base_ = '{run_tool.__globals__['ROOT']}/{CONFIG}'\n"
-        'model = dict(backbone=dict(depth=8))\n'
+        f"_base_ = '{ROOT}/{CONFIG}'\nmodel = dict(backbone=dict(depth=8))\n"
     )
     tool = 'tools/visualization/ponder_maps.py'
     return run_tool(tool, config, folder / 'epoch_2.pth', *arguments, check=False), out
@@ -85,6 +93,22 @@ def test_ponder_maps_are_drawn(trained_spatial, digits, tmp_path):
     assert 'of the MACs of the branches executed' in done.stdout
     height, width = matplotlib.image.imread(out).shape[:2]
     assert height > 300 and width > 1000
+
+
+def test_ponder_maps_of_a_dataset_of_arrays(digits, tmp_path):
+    """mmpretrain's CIFAR10 gives arrays: its pipeline loads nothing."""
+    config = 'configs/spatial/resnet8_spatial_200e_cifar10.py'
+    backbone = dict(Config.fromfile(ROOT / config).model.backbone)
+    backbone.pop('type')
+    model = nn.ModuleDict(dict(backbone=SpatialResNet(**backbone), head=nn.Module()))
+    model.head.fc = nn.Linear(64, 10)
+    torch.save(model.state_dict(), tmp_path / 'weights.pth')
+    run_tool(
+        'tools/visualization/ponder_maps.py',
+        *(config, tmp_path / 'weights.pth', '--img', next(digits.glob('val/*/*.png'))),
+        *('--point', 'budget=0.5', '--out', tmp_path / 'maps.png'),
+    )
+    assert (tmp_path / 'maps.png').is_file()
 
 
 def test_ponder_maps_refuse(trained_spatial, digits, tmp_path):
@@ -107,8 +131,8 @@ def test_benchmark_of_coherent_masks(tmp_path):
     assert 'at budget=0.3, masks: coherent' in done.stdout
     found = json.loads(file.read_text())
     assert found['settings']['point'] == 'budget=0.3'
-    # Branches are 0.94 of this network; mask units are about 2 % of it.
-    assert 1 / found['mac_ratio'] < 1
+    # Dense execution may be the quicker one here, so the MACs are above the budget's.
+    assert 1 / 1.02 < found['mac_ratio'] < 1 / 0.3
 
 
 def test_benchmark_refuses_masks_without_a_budget():

@@ -51,6 +51,8 @@ def prepared(cfg, file: str) -> dict:
         for step in cfg.test_dataloader.dataset.pipeline
         if 'Annotations' not in step['type']  # there are none
     ]
+    if not any('Load' in step['type'] for step in steps):  # of datasets of arrays
+        steps.insert(0, dict(type='LoadImageFromFile'))
     return pseudo_collate([Compose(steps)(dict(img_path=file, img_id=0))])
 
 

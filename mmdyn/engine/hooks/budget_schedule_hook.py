@@ -11,27 +11,21 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from numbers import Real
 
-import torch
-from mmengine.runner import EpochBasedTrainLoop
+from mmengine.dist import broadcast_object_list
 from torch import nn
 
-from mmdyn.engine.loops import OperatingPointValLoop
 from mmdyn.models.arguments import check_choice
 from mmdyn.models.budgeted import BudgetedModule
-from mmdyn.operating_point import (
-    OperatingPoint,
-    at_operating_point,
-    dense_operating_point,
-)
+from mmdyn.operating_point import OperatingPoint
 from mmdyn.registry import HOOKS
 
+from .awareness import TargetAwareness, trains_by_epoch
 from .loss_hook import LossHook, scaled, unwrapped
 
-__all__ = ['BudgetScheduleHook', 'awareness_weights', 'bounds_progress', 'point_at']
+__all__ = ['BudgetScheduleHook', 'bounds_progress', 'point_at']
 
 ORDERS = ('round_robin', 'random', 'sandwich')
 AWARENESS = ('l1', 'l2', 'none')
-_WEIGHTS = 'mmdyn/budget_weights'  # in the message hub, which checkpoints contain
 
 
 @HOOKS.register_module()
@@ -103,66 +97,24 @@ class BudgetScheduleHook(LossHook):
         self.awareness = awareness
         self.targets = targets
         self.metric = metric
+        self.aware: TargetAwareness | None = None
 
     def before_train(self, runner) -> None:
         self.backbones = _budgeted(runner.model)
         first = self.backbones[0]
         untrained = first.untrained_operating_points
         self.points = [p for p in first.operating_points if p not in untrained]
-        self.weights = {point.name: 1.0 for point in self.points}
+        self._seed = _seed_of_all_ranks(runner)
         self._block_shares = defaultdict(list)
         super().before_train(runner)
-        if self.awareness == 'none':
-            return
-        if not isinstance(runner.val_loop, OperatingPointValLoop):
-            raise ValueError(
-                f"awareness={self.awareness!r} needs val_cfg=dict(type='mmdyn."
-                f"OperatingPointValLoop'), got {type(runner.val_loop).__name__}"
+        if self.awareness != 'none':
+            self.aware = TargetAwareness(
+                self.awareness, self.targets, self.metric, self.points, runner
             )
-        hub = runner.message_hub
-        if runner.iter > 0 and _WEIGHTS in hub.runtime_info:
-            state = hub.get_info(_WEIGHTS)
-            self.weights, self._targets = dict(state['weights']), dict(state['targets'])
-            if state['step'] < runner.iter and _validation_was_due(runner):
-                # Checkpoints are written before the validation of their step.
-                self._weigh(runner, {p.name: self._score(runner, p) for p in self.points})
-        else:
-            self._targets = self._resolve_targets(runner)
-            self._save(runner)
-
-    def _resolve_targets(self, runner) -> dict[str, float]:
-        if self.targets == 'dense':
-            score = self._score(runner, dense_operating_point(runner.model))
-            return dict.fromkeys(self.weights, score)
-        if set(self.targets) != set(self.weights):
-            raise ValueError(
-                f'targets must be given for {list(self.weights)}, got '
-                f'{list(self.targets)}'
-            )
-        return dict(self.targets)
-
-    def _score(self, runner, point: OperatingPoint) -> float:
-        """What the model scores at a point, without the hooks of a validation."""
-        loop, model = runner.val_loop, runner.model
-        runner.logger.info(f'Measuring the score at {point}')
-        model.eval()
-        with at_operating_point(model, point), torch.no_grad():
-            for batch in loop.dataloader:
-                outputs = model.val_step(batch)
-                loop.evaluator.process(data_samples=outputs, data_batch=batch)
-        metrics = loop.evaluator.evaluate(len(loop.dataloader.dataset))
-        model.train()
-        return float(metrics[self._metric_of(metrics)])
-
-    def _metric_of(self, metrics: Mapping) -> str:
-        names = [name for name, value in metrics.items() if isinstance(value, Real)]
-        metric = self.metric or next(iter(names), None)
-        check_choice('metric', metric, names)
-        return metric
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         done = runner.iter / runner.max_iters
-        self.point = point_at(runner.iter, self.points, self.order, runner.seed or 0)
+        self.point = point_at(runner.iter, self.points, self.order, self._seed)
         for backbone in self.backbones:
             backbone.set_operating_point(self.point)
             schedule = backbone.mask_schedule
@@ -171,7 +123,8 @@ class BudgetScheduleHook(LossHook):
             schedule.progress = bounds_progress(done, self.bounds_until)
 
     def change_losses(self, model, args, kwargs, losses: dict) -> dict:
-        losses = scaled(losses, self.weights[self.point.name])
+        if self.aware is not None:
+            losses = scaled(losses, self.aware.weights[self.point.name])
         for backbone in self.backbones:
             for name, loss in backbone.auxiliary_losses().items():
                 losses[name] = losses.get(name, 0) + self.weight * loss
@@ -184,18 +137,18 @@ class BudgetScheduleHook(LossHook):
         runner.message_hub.update_scalar(f'train/{name}/executed', mean)
         for backbone in self.backbones:
             for block, cost in backbone.block_costs().items():
-                self._block_shares[name, block].append(cost.executed / cost.total)
-        if not _by_epoch(runner) and self.every_n_train_iters(
+                self._block_shares[name, block].append(cost.share)
+        if not trains_by_epoch(runner) and self.every_n_train_iters(
             runner, runner.val_interval
         ):
             self._log_blocks(runner)
 
     def after_train_epoch(self, runner) -> None:
-        if _by_epoch(runner):
+        if trains_by_epoch(runner):
             self._log_blocks(runner)
 
     def _log_blocks(self, runner) -> None:
-        means = {k: sum(v) / len(v) for k, v in self._block_shares.items()}
+        means = {k: float(sum(v) / len(v)) for k, v in self._block_shares.items()}
         self._block_shares.clear()
         scalars = {f'{name}/executed/{block}': m for (name, block), m in means.items()}
         runner.visualizer.add_scalars(scalars, step=runner.iter + 1)
@@ -209,34 +162,8 @@ class BudgetScheduleHook(LossHook):
                 runner.logger.info(f'Executed at {point}: {blocks}')
 
     def after_val_epoch(self, runner, metrics: dict | None = None) -> None:
-        if self.awareness == 'none' or not hasattr(self, '_targets'):
-            return
-        scores = {
-            name: {
-                key.removeprefix(f'{name}/'): value
-                for key, value in metrics.items()
-                if key.startswith(f'{name}/') and not key.endswith('/macs_per_image')
-            }
-            for name in self.weights
-        }
-        metric = self._metric_of(next(iter(scores.values())))
-        self._weigh(runner, {name: score[metric] for name, score in scores.items()})
-
-    def _weigh(self, runner, reached: dict[str, float]) -> None:
-        self.weights = awareness_weights(reached, self._targets, self.awareness)
-        for name, weight in self.weights.items():
-            runner.message_hub.update_scalar(f'val/{name}/loss_weight', weight)
-        runner.logger.info(
-            'Weights of the budgets: '
-            + ', '.join(f'{name} {weight:.3f}' for name, weight in self.weights.items())
-        )
-        self._save(runner)
-
-    def _save(self, runner) -> None:
-        state = dict(
-            step=runner.iter, weights=dict(self.weights), targets=dict(self._targets)
-        )
-        runner.message_hub.update_info(_WEIGHTS, state)
+        if self.aware is not None:  # a validation without training has none
+            self.aware.validated(runner, metrics)
 
 
 def point_at(
@@ -272,30 +199,6 @@ def bounds_progress(done: float, until: float) -> float:
     return math.cos(min(done / until, 1) * math.pi / 2) ** 2 if until else 0.0
 
 
-def awareness_weights(
-    reached: Mapping[str, float], targets: Mapping[str, float], norm: str
-) -> dict[str, float]:
-    """Weights of the losses, with mean 1, from scores and their targets.
-
-    Args:
-        reached (Mapping[str, float]): Score of each point.
-        targets (Mapping[str, float]): Target of each.
-        norm (str): ``'l2'``: in proportion to (t - a)²; ``'l1'``: to 1 - a / t where
-            that is positive.
-
-    Returns:
-        dict[str, float]: Weight of each; 1 for all if every target is reached.
-    """
-    if norm == 'l2':
-        distances = {n: (targets[n] - a) ** 2 for n, a in reached.items()}
-    else:
-        distances = {n: max(0.0, 1 - a / targets[n]) for n, a in reached.items()}
-    total = sum(distances.values())
-    if total == 0:
-        return dict.fromkeys(reached, 1.0)
-    return {n: len(reached) * d / total for n, d in distances.items()}
-
-
 def _budgeted(model: nn.Module) -> list[BudgetedModule]:
     model = unwrapped(model)
     found = [m for m in model.modules() if isinstance(m, BudgetedModule)]
@@ -308,13 +211,10 @@ def _budgeted(model: nn.Module) -> list[BudgetedModule]:
     return found
 
 
-def _by_epoch(runner) -> bool:
-    return isinstance(runner.train_loop, EpochBasedTrainLoop)
-
-
-def _validation_was_due(runner) -> bool:
-    done = runner.epoch if _by_epoch(runner) else runner.iter
-    return done >= runner.val_begin and done % runner.val_interval == 0
+def _seed_of_all_ranks(runner) -> int:
+    seeds = [runner.seed or 0]  # those of single ranks may differ
+    broadcast_object_list(seeds)
+    return seeds[0]
 
 
 def _check_shares(name: str, values: Sequence[float]) -> None:

@@ -13,7 +13,7 @@ from numbers import Real
 
 import torch
 from mmengine.logging import print_log
-from torch import nn
+from torch import Tensor, nn
 
 from mmdyn.models.arguments import check_choice, check_counts
 from mmdyn.models.budgeted import BudgetedModule
@@ -133,8 +133,19 @@ class SpatialResNet(BudgetedModule, ResNet):
 
     def set_operating_point(self, point: OperatingPoint | str) -> None:
         super().set_operating_point(point)
+        self.clear_costs()
         for block in self.masked_blocks().values():
             block.budget = self.operating_point.settings.get('budget')
+
+    def forward_stem(self, x: Tensor) -> Tensor:
+        self.clear_costs()  # here, for early exits may leave later blocks out
+        return super().forward_stem(x)
+
+    def freeze(self) -> None:
+        """Freeze stages, but not what no dense checkpoint can have trained."""
+        super().freeze()
+        for block in self.masked_blocks().values():
+            block.at_budget.train(self.training).requires_grad_(True)
 
     def init_residuals(self) -> None:
         super().init_residuals()
@@ -176,6 +187,9 @@ def _check_budgets(budgets: Sequence[float]) -> tuple[float, ...]:
         raise ValueError(f'budgets must be numbers in (0, 1], got {budgets!r}')
     if any(low >= high for low, high in zip(budgets, budgets[1:])):
         raise ValueError(f'budgets must rise and not repeat, got {budgets!r}')
+    names = [f'{budget:g}' for budget in budgets]
+    if len(set(names)) < len(names) or (names[-1] == '1' and budgets[-1] != 1):
+        raise ValueError(f'budgets must differ in six digits, got {budgets!r}')
     return tuple(budgets)
 
 

@@ -75,7 +75,7 @@ class SpatialBlock(ResidualBlock):
             {
                 budget_key(b): BudgetModules(
                     MaskUnit(self.in_channels, self.stride, cell, schedule),
-                    {name: self._new_norm(norm) for name, norm in self.stock_norms()},
+                    self._new_norms(),
                 )
                 for b in budgets
             }
@@ -91,9 +91,13 @@ class SpatialBlock(ResidualBlock):
             norms.append(('downsample_norm', self.downsample[-1]))
         return norms
 
-    def _new_norm(self, stock: nn.Module) -> nn.Module:
-        channels = stock.weight.numel()
-        return build_norm_layer(self.norm_cfg, channels)[1]
+    def _new_norms(self) -> dict[str, nn.Module]:
+        channels = [conv.out_channels for conv in self.branch_convs]
+        channels.append(self.out_channels)  # of the skip connection's, if it has one
+        return {
+            name: build_norm_layer(self.norm_cfg, number)[1]
+            for (name, _), number in zip(self.stock_norms(), channels)
+        }
 
     @property
     def budget_modules(self) -> BudgetModules:
@@ -122,10 +126,11 @@ class SpatialBlock(ResidualBlock):
             return super().forward(x)
         mask = self.budget_modules.mask_unit(x)
         read = self._read(mask, x)
+        self.cost = self._cost(mask, read)
         if self._must_mask():
-            self.cost = self._cost(mask.float().mean(), read.float().mean(), mask, read)
             return self._masked(x, mask)
-        return self._executed(x, mask, read)
+        with torch.autocast(x.device.type, enabled=False):  # folded weights have x's type
+            return self._executed(x, mask, read)
 
     def _must_mask(self) -> bool:
         """Whether to compute everything: for gradients, for tracing, as the oracle."""
@@ -143,23 +148,21 @@ class SpatialBlock(ResidualBlock):
         size = tuple(-(-length // stride) for length in x.shape[2:])
         return dilate(mask, second.stride[0], second.dilation[0], size)
 
-    def _cost(self, active, read, mask: Tensor, read_mask: Tensor) -> BlockCost:
-        """Cost at those shares of active and read positions, tensors or numbers."""
+    def _cost(self, mask: Tensor, read: Tensor) -> BlockCost:
+        """Cost of a mask and of the mask of what is read for it."""
         first, *others = (conv.weight.numel() for conv in self.branch_convs)
-        on_read = read_mask[0].numel() * first
-        on_active = mask[0].numel() * sum(others)
-        return BlockCost(read * on_read + active * on_active, on_read + on_active)
+        on_read, on_active = read[0].numel() * first, mask[0].numel() * sum(others)
+        executed = read.float().mean() * on_read + mask.float().mean() * on_active
+        return BlockCost(executed, on_read + on_active, images=mask.shape[0])
 
     def executed_share(self, mask: Tensor, x: Tensor) -> float:
         """Share of the branch's MACs that a mask asks for, given the block's input."""
-        read = self._read(mask, x)
-        cost = self._cost(mask.mean(), read.mean(), mask, read)
-        return float(cost.executed) / cost.total
+        return float(self._cost(mask, self._read(mask, x)).share)
 
     def _masked(self, x: Tensor, mask: Tensor) -> Tensor:
         """Compute every position, then leave out those that are not wanted."""
-        out = self.run_branch(x) * mask
-        return self.relu(out + self._skip(x))
+        out = self.run_branch(x)
+        return self.relu(out * mask.to(out.dtype) + self._skip(x))
 
     def _skip(self, x: Tensor) -> Tensor:
         if self.downsample is None:
@@ -169,20 +172,19 @@ class SpatialBlock(ResidualBlock):
     def _executed(self, x: Tensor, mask: Tensor, read_mask: Tensor) -> Tensor:
         """Compute what is wanted alone, or everything where that is quicker."""
         convs = self._fold_branch(x.dtype)
-        read, active = (m.flatten().nonzero().squeeze(1) for m in (read_mask, mask))
-        self.cost = self._cost(
-            len(active) / mask.numel(), len(read) / read_mask.numel(), mask, read_mask
-        )
+        # As the folded weights are: layouts that differ cost more than either.
+        x = x.contiguous(memory_format=torch.channels_last)
         skip = x if self.downsample is None else self._folded_skip(x)
-        if self._sparse_is_quicker(x):
-            return sparse_residual(x, skip, read, active, read_mask.shape[2:], convs)
-        return dense_residual(x, skip, mask, convs)
+        if not self._sparse_is_quicker(x):
+            return dense_residual(x, skip, mask.to(x.dtype), convs)
+        read, active = (m.flatten().nonzero().squeeze(1) for m in (read_mask, mask))
+        return sparse_residual(x, skip, read, active, read_mask.shape[2:], convs)
 
     def _sparse_is_quicker(self, x: Tensor) -> bool:
         if self.execution == 'sparse':
             return True
         kind = BlockKind.of(self.branch_convs, self.downsample is None, x)
-        return self.cost.executed < break_even_share(kind) * self.cost.total
+        return float(self.cost.share) < break_even_share(kind)
 
     def _fold_branch(self, dtype: torch.dtype):
         norms = [self.norm(i + 1) for i in range(len(self._norm_names))]

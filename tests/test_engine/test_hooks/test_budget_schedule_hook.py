@@ -7,11 +7,8 @@ from test_engine.test_hooks.budget_runner import Recorder, make_runner
 
 from mmdyn import OperatingPoint, at_operating_point
 from mmdyn.engine import BudgetScheduleHook
-from mmdyn.engine.hooks.budget_schedule_hook import (
-    awareness_weights,
-    bounds_progress,
-    point_at,
-)
+from mmdyn.engine.hooks.awareness import awareness_weights
+from mmdyn.engine.hooks.budget_schedule_hook import bounds_progress, point_at
 
 POINTS = [OperatingPoint(name) for name in ('low', 'middle', 'high')]
 
@@ -135,10 +132,10 @@ def test_awareness_weighs_the_losses_and_survives_resuming(tmp_path):
     whole.train()
     (hook,) = [h for h in whole.hooks if isinstance(h, BudgetScheduleHook)]
     last = scalars(tmp_path / 'whole')[-1]
-    reached = {name: last[f'{name}/score/right'] for name in hook.weights}
+    reached = {name: last[f'{name}/score/right'] for name in hook.aware.weights}
     expected = awareness_weights(reached, dict.fromkeys(reached, target), 'l2')
-    assert hook.weights == pytest.approx(expected, rel=1e-3)
-    assert max(hook.weights.values()) > 1.001
+    assert hook.aware.weights == pytest.approx(expected, rel=1e-3)
+    assert max(hook.aware.weights.values()) > 1.001
 
     # The schedule asks for shares of all steps, so the first part ends early.
     parts = runner_of(tmp_path / 'parts', 9)
@@ -150,7 +147,7 @@ def test_awareness_weighs_the_losses_and_survives_resuming(tmp_path):
     resumed.train()
     assert len(recorder.steps) == 3
     (again,) = [h for h in resumed.hooks if isinstance(h, BudgetScheduleHook)]
-    assert again.weights == pytest.approx(hook.weights, rel=1e-6)
+    assert again.aware.weights == pytest.approx(hook.aware.weights, rel=1e-6)
     for key, tensor in whole.model.state_dict().items():
         torch.testing.assert_close(resumed.model.state_dict()[key], tensor)
 
@@ -183,7 +180,7 @@ def test_given_targets(tmp_path):
     last = scalars(tmp_path)[-1]
     reached = {name: last[f'{name}/score/right'] for name in targets}
     (hook,) = [h for h in runner.hooks if isinstance(h, BudgetScheduleHook)]
-    assert hook.weights == pytest.approx(
+    assert hook.aware.weights == pytest.approx(
         awareness_weights(reached, targets, 'l1'), rel=1e-3
     )
 

@@ -78,7 +78,8 @@ def test_budget_weights_apply_to_distillation(tmp_path):
     runner.model.backbone.mask_schedule.noise = False
     found = []
     for weight in (1.0, 3.0):
-        budget_hook.weights = dict.fromkeys(budget_hook.weights, weight)
+        names = budget_hook.aware.weights
+        budget_hook.aware.weights = dict.fromkeys(names, weight)
         runner.model.load_state_dict(copy.deepcopy(hook_of(runner).teacher.state_dict()))
         runner.model.backbone.layer1[0].conv1.weight.data.add_(0.1)
         found.append(losses_of_a_step(runner, batch))

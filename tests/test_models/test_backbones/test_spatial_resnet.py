@@ -264,6 +264,67 @@ def test_budget_loss_is_that_of_the_masks():
     copy.deepcopy(model)
 
 
+def test_frozen_stages_leave_masks_to_be_trained():
+    model = SpatialResNet(8, frozen_stages=1, norm_eval=True).train()
+    trained_names = {n for n, p in model.named_parameters() if p.requires_grad}
+    assert 'layer1.0.conv1.weight' not in trained_names
+    assert 'layer1.0.bn1.weight' not in trained_names
+    assert 'layer1.0.at_budget.0_3.mask_unit.conv.weight' in trained_names
+    assert 'layer1.0.at_budget.0_3.bn1.weight' in trained_names
+    modules = model.layer1[0].at_budget['0_3']
+    assert modules.mask_unit.training and not modules.bn1.training
+    model.set_operating_point('budget=0.3')
+    model(IMAGE)
+    model.auxiliary_losses()['loss_budget'].backward()
+    assert modules.mask_unit.conv.weight.grad.abs().max() > 0
+    assert not model.eval().layer1[0].at_budget['0_3'].mask_unit.training
+
+
+def test_costs_are_those_of_the_latest_pass():
+    """Early exits leave later blocks out, or give them a part of the images."""
+    model = trained(8, execution='sparse')
+    model.set_operating_point('budget=0.3')
+    with torch.no_grad():
+        x = model.forward_stem(IMAGE)
+        x = model.layer1(x)
+        first = model.block_costs()['layer1.0']
+        assert list(model.block_costs()) == ['layer1.0']
+        share = model.forward_statistics()['executed_share']
+        assert share == pytest.approx(float(first.share))
+        model.layer2(x[:1])
+        second = model.block_costs()['layer2.0']
+        executed = 2 * first.executed + second.executed
+        expected = float(executed) / (2 * first.total + second.total)
+        share = model.forward_statistics()['executed_share']
+        assert share == pytest.approx(expected)
+    model.set_operating_point('dense')
+    assert model.forward_statistics() == dict(executed_share=1.0)
+
+
+@pytest.mark.parametrize('execution', ['masked', 'sparse', 'auto'])
+def test_autocast(execution):
+    model = trained(8, execution=execution)
+    model.set_operating_point('budget=0.5')
+    exact = outputs_of(model, IMAGE)[0]
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        got = outputs_of(model, IMAGE)[0]
+        dense = ResNet(8).eval()
+        assert got.dtype == outputs_of(dense, IMAGE)[0].dtype
+        x = torch.rand(1, 16, 8, 8)  # a map that is not in half precision
+        with torch.no_grad():
+            assert torch.isfinite(model.layer1(x)).all()
+    # Rounding flips some masks; the rest is close.
+    assert (got.float() - exact).abs().median() < 0.05 * exact.abs().max()
+
+
+@pytest.mark.parametrize(
+    'norm_cfg', [dict(type='BN', affine=False), dict(type='IN'), dict(type='SyncBN')]
+)
+def test_other_norms_build(norm_cfg):
+    model = SpatialResNet(8, norm_cfg=norm_cfg, zero_init_residual=False)
+    assert model.layer2[0].at_budget['0_3'].downsample_norm.num_features == 32
+
+
 def test_dense_point_has_no_budget_loss():
     model = SpatialResNet(8, budgets=(0.5, 1.0)).train()
     model.set_operating_point('budget=0.5')
@@ -344,6 +405,8 @@ def test_with_cp_gives_the_same_gradients():
         (dict(budgets='0.5'), r"in \(0, 1\], got '0.5'"),
         (dict(budgets=(0.3, 0.3)), r'must rise and not repeat, got \(0.3, 0.3\)'),
         (dict(budgets=(0.5, 0.3)), r'must rise and not repeat, got \(0.5, 0.3\)'),
+        (dict(budgets=(0.3333331, 0.3333332)), 'must differ in six digits'),
+        (dict(budgets=(0.5, 0.9999999)), 'must differ in six digits'),
         (dict(mask_stride=0), 'mask_stride must be a whole number above 0, got 0'),
         (dict(execution='fast'), "execution must be one of .*'sparse'.*got 'fast'"),
     ],

@@ -107,7 +107,7 @@ def test_all_ways_to_execute_agree(
     torch.testing.assert_close(sparse, expected, rtol=0, atol=1e-4)
     branch = block_macs_by_loop(block, mask, x.shape)
     assert macs == branch + macs_beside_the_branch(block, x)
-    assert block.cost.executed * images == pytest.approx(branch)
+    assert float(block.cost.executed) * images == pytest.approx(branch, rel=1e-5)
 
 
 @pytest.mark.parametrize('kind', [SpatialBasicBlock, SpatialBottleneck])
@@ -155,7 +155,7 @@ def test_gradients_and_training_compute_everything():
 
 @pytest.mark.parametrize(('break_even', 'quicker'), [(0.2, 'dense'), (0.9, 'sparse')])
 def test_auto_goes_by_the_executed_share(monkeypatch, break_even, quicker):
-    monkeypatch.setattr(spatial_block, 'break_even_share', lambda kind: break_even)
+    monkeypatch.setattr(spatial_block, 'break_even_share', lambda _: break_even)
     block = make_block()
     x = torch.rand(1, 8, 8, 8)
     mask = torch.zeros(1, 1, 8, 8)
@@ -164,7 +164,8 @@ def test_auto_goes_by_the_executed_share(monkeypatch, break_even, quicker):
     torch.testing.assert_close(out, block_by_formula(block, x, mask), rtol=0, atol=1e-4)
     executed = dict(dense=128, sparse=41)[quicker] * 9 * 64
     assert macs == executed + macs_beside_the_branch(block, x)
-    assert block.cost.executed == 41 * 9 * 64  # what the mask asks for, either way
+    asked = pytest.approx(41 * 9 * 64)  # by the mask, either way
+    assert float(block.cost.executed) == asked
 
 
 def test_folded_weights_follow_the_originals():
@@ -210,3 +211,20 @@ def test_masks_steer_by_their_gradient():
     assert weight.grad.abs().max() > 0
     stock = [p for n, p in block.named_parameters() if n.startswith('bn')]
     assert stock and all(p.grad is None for p in stock)  # the dense norms
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize('kind', [SpatialBasicBlock, SpatialBottleneck])
+def test_on_a_gpu(kind, dtype, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', False)
+    block = make_block(kind, 16 * kind.expansion, 16).cuda().to(dtype)
+    x = torch.rand(3, 16 * kind.expansion, 33, 29, device='cuda', dtype=dtype)
+    mask = (torch.rand(3, 1, 33, 29, device='cuda') < 0.3).to(dtype)
+    masked, _ = run(block, x, 'masked', mask)
+    sparse, macs = run(block, x, 'sparse', mask)
+    atol = 1e-4 if dtype == torch.float32 else 0.1
+    torch.testing.assert_close(sparse, masked, rtol=0.02 * (atol > 1e-3), atol=atol)
+    assert macs == block_macs_by_loop(block, mask, x.shape) + macs_beside_the_branch(
+        block, x
+    )
