@@ -69,7 +69,7 @@ def macs_beside_the_branch(block, x):
     return macs
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(
     kind=st.sampled_from([SpatialBasicBlock, SpatialBottleneck]),
     images=st.integers(1, 3),
