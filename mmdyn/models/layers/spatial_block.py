@@ -199,13 +199,11 @@ class SpatialBlock(ResidualBlock):
     @property
     def can_skip(self) -> bool:
         """Whether norms and convolutions allow to compute positions on their own."""
-        pairs = [
-            (c, super(SpatialBlock, self).norm(i + 1))
-            for i, c in enumerate(self.branch_convs)
-        ]
+        convs = self.branch_convs
         if self.downsample is not None:
-            pairs.append(tuple(self.downsample[-2:]))
-        return all(can_fold(conv, norm) for conv, norm in pairs)
+            convs.append(self.downsample[-2])
+        norms = [norm for _, norm in self.stock_norms()]
+        return all(can_fold(conv, norm) for conv, norm in zip(convs, norms))
 
 
 class SpatialBasicBlock(SpatialBlock, BasicBlock):
