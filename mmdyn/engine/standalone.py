@@ -69,7 +69,10 @@ def read_config(path: str) -> Config:
 def build_model(cfg: Config) -> nn.Module:
     """Build the config's model for evaluation, without looking for pretrained weights."""
     init_default_scope(cfg.get('default_scope') or 'mmpretrain')
-    model = revert_sync_batchnorm(MODELS.build(cfg.model))
+    settings = dict(cfg.model)
+    if preprocessor := cfg.get('data_preprocessor'):  # as a runner does
+        settings.setdefault('data_preprocessor', preprocessor)
+    model = revert_sync_batchnorm(MODELS.build(settings))
     model.eval()
     return model
 

@@ -77,28 +77,27 @@ def draw_ponder_maps(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    rows = 1 + -(-len(masks) // COLUMNS)
-    figure = Figure(figsize=(1.5 * COLUMNS, 1.8 * rows + 0.4), layout='constrained')
+    columns = min(COLUMNS, max(3, len(masks)))
+    rows = -(-len(masks) // columns)
+    figure = Figure(figsize=(1.6 * columns, 3.2 + 1.9 * rows), layout='constrained')
     FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(rows, COLUMNS)
-    whole, summed = (figure.add_subplot(grid[0, i]) for i in (0, 1))
+    top, bottom = figure.subfigures(2, 1, height_ratios=(2.8, 1.9 * rows))
+    whole, summed = top.subplots(1, 2)
     whole.imshow(image)
-    whole.set_title('image', fontsize=8)
-    counts = summed.imshow(
-        summed_maps(masks, image.shape[:2]), cmap='gray', vmin=0, vmax=len(masks)
-    )
-    summed.set_title('sum of the blocks', fontsize=8)
-    figure.colorbar(counts, ax=figure.add_subplot(grid[0, 2]), location='left').set_label(
-        f'blocks, of {len(masks)}', fontsize=8
-    )
-    figure.axes[2].set_visible(False)
-    for number, (name, mask) in enumerate(masks.items()):
-        axes = figure.add_subplot(grid[1 + number // COLUMNS, number % COLUMNS])
+    whole.set_title('image', fontsize=9)
+    total = summed_maps(masks, image.shape[:2])
+    counts = summed.imshow(total, cmap='gray', vmin=0, vmax=len(masks))
+    summed.set_title('sum of the blocks', fontsize=9)
+    top.colorbar(counts, ax=summed, label=f'blocks, of {len(masks)}')
+    panels = bottom.subplots(rows, columns, squeeze=False).flatten()
+    for axes, (name, mask) in zip(panels, masks.items()):
         axes.imshow(mask[0, 0], cmap='gray', vmin=0, vmax=1)
-        axes.set_title(f'{name}: {mask.mean():.0%}', fontsize=8)
-    for axes in figure.axes:
+        block = '.'.join(name.split('.')[-2:])
+        axes.set_title(f'{block}: {mask.mean():.0%}', fontsize=9)
+    for axes in (whole, summed, *panels):
         axes.set_xticks([])
-        if axes.get_label() != '<colorbar>':
-            axes.set_yticks([])
+        axes.set_yticks([])
+    for axes in panels[len(masks) :]:
+        axes.set_axis_off()
     figure.suptitle(title, fontsize=10)
     figure.savefig(path, dpi=120)
