@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -85,7 +86,9 @@ def draw_ponder_maps(
     whole, summed = top.subplots(1, 2)
     whole.imshow(image)
     whole.set_title('image', fontsize=9)
-    total = summed_maps(masks, image.shape[:2])
+    # A network may see a larger image than the file has.
+    sizes = [image.shape[:2], *(mask.shape[2:] for mask in masks.values())]
+    total = summed_maps(masks, max(sizes, key=math.prod))
     counts = summed.imshow(total, cmap='gray', vmin=0, vmax=len(masks))
     summed.set_title('sum of the blocks', fontsize=9)
     top.colorbar(counts, ax=summed, label=f'blocks, of {len(masks)}')

@@ -53,7 +53,7 @@ def test_settings_are_kept_with_the_numbers(found):
     _, numbers = found
     assert numbers['settings'] == dict(
         batch_size=2, shape=[32, 32], dtype='fp32', channels_last=True, compile=False,
-        rounds=3,
+        point=None, masks='of the network', rounds=3,
     )  # fmt: skip
     assert numbers['machine']['threads'] == 1
     assert '--channels-last' in numbers['command'] and MODEL in numbers['command']
