@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmdyn.models.budgeted import BudgetedModule
-from mmdyn.models.layers.mask_unit import MaskUnit
-from mmdyn.models.layers.spatial_block import SpatialBlock
+from mmdyn.models.layers.spatial_block import SpatialBlock, mask_units
 
 __all__ = ['budget_in_force', 'synthetic_masks']
 
@@ -58,10 +57,7 @@ def synthetic_masks(
     noise = _Noise(fixed)
     handles = [
         unit.register_forward_hook(partial(_replace, block, share, noise))
-        for block in model.modules()
-        if isinstance(block, SpatialBlock)
-        for unit in block.modules()
-        if isinstance(unit, MaskUnit)
+        for _, block, unit in mask_units(model)
     ]
     handles.append(model.register_forward_pre_hook(noise.renew))
     try:

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmdyn.models.layers.mask_unit import MaskUnit
-from mmdyn.models.layers.spatial_block import SpatialBlock
+from mmdyn.models.layers.spatial_block import mask_units
 
 __all__ = ['draw_ponder_maps', 'recorded_masks', 'summed_maps']
 
@@ -37,11 +36,8 @@ def recorded_masks(model: nn.Module) -> Iterator[dict[str, Tensor]]:
         masks[name] = mask.detach().float().cpu()
 
     handles = [
-        module.register_forward_hook(partial(keep, name))
-        for name, block in model.named_modules()
-        if isinstance(block, SpatialBlock)
-        for module in block.modules()
-        if isinstance(module, MaskUnit)
+        unit.register_forward_hook(partial(keep, name))
+        for name, _, unit in mask_units(model)
     ]
     try:
         yield masks

@@ -82,8 +82,8 @@ class BudgetScheduleHook(LossHook):
     ):
         check_choice('order', order, ORDERS)
         check_choice('awareness', awareness, AWARENESS)
-        _check_shares('noise_until', [noise_until])
-        _check_shares('bounds_until', [bounds_until])
+        _check_share('noise_until', noise_until)
+        _check_share('bounds_until', bounds_until)
         _check_temperature(temperature)
         if targets != 'dense' and not isinstance(targets, Mapping):
             raise ValueError(f"targets must be 'dense' or a dict, got {targets!r}")
@@ -217,9 +217,9 @@ def _seed_of_all_ranks(runner) -> int:
     return seeds[0]
 
 
-def _check_shares(name: str, values: Sequence[float]) -> None:
-    if not all(isinstance(v, Real) and 0 <= v <= 1 for v in values):
-        raise ValueError(f'{name} must lie in 0…1, got {values[0]!r}')
+def _check_share(name: str, value: float) -> None:
+    if not (isinstance(value, Real) and 0 <= value <= 1):
+        raise ValueError(f'{name} must lie in 0…1, got {value!r}')
 
 
 def _check_temperature(pairs: Sequence[tuple[float, float]]) -> None:

@@ -90,11 +90,10 @@ class DistillationHook(LossHook):
     def before_train(self, runner) -> None:
         model = unwrapped(runner.model)
         student = _module_at(model, self.student_path, 'student')
-        self.teacher = (
-            self._own_copy(runner, model)
-            if self.config is None
-            else (self._from_config(model))
-        )
+        if self.config is None:
+            self.teacher = self._own_copy(runner, model)
+        else:
+            self.teacher = self._from_config(model)
         point = self.teacher_point or dense_operating_point(self.teacher)
         set_operating_point(self.teacher, point)
         self.teacher.eval().requires_grad_(False)

@@ -121,7 +121,11 @@ class SpatialResNet(BudgetedModule, ResNet):
 
     def masked_blocks(self) -> dict[str, SpatialBlock]:
         """The residual blocks by their names, ``'layer1.0'`` and so on."""
-        return {n: m for n, m in self.named_modules() if isinstance(m, SpatialBlock)}
+        return {
+            f'{name}.{index}': block
+            for name in self.res_layers
+            for index, block in enumerate(getattr(self, name))
+        }
 
     @property
     def operating_points(self) -> tuple[OperatingPoint, ...]:
@@ -141,11 +145,13 @@ class SpatialResNet(BudgetedModule, ResNet):
         self.clear_costs()  # here, for early exits may leave later blocks out
         return super().forward_stem(x)
 
-    def freeze(self) -> None:
-        """Freeze stages, but not what no dense checkpoint can have trained."""
-        super().freeze()
-        for block in self.masked_blocks().values():
-            block.at_budget.train(self.training).requires_grad_(True)
+    def frozen_modules(self) -> list[nn.Module]:
+        """Of frozen stages, what a dense checkpoint can have trained: no budget's own."""
+        return [
+            part
+            for module in super().frozen_modules()
+            for part in _without_budgets(module)
+        ]
 
     def init_residuals(self) -> None:
         super().init_residuals()
@@ -179,6 +185,19 @@ class SpatialResNet(BudgetedModule, ResNet):
                 _copy_norms(state_dict, f'{prefix}{name}.', block, key)
             for key in found - set(keys):
                 _drop(state_dict, f'{prefix}{name}.at_budget.{key}.')
+
+
+def _without_budgets(module: nn.Module) -> list[nn.Module]:
+    """The module, or if it is a stage of spatial blocks their parts for all budgets."""
+    blocks = [block for block in module.children() if isinstance(block, SpatialBlock)]
+    if not blocks:
+        return [module]
+    return [
+        part
+        for block in blocks
+        for name, part in block.named_children()
+        if name != 'at_budget'
+    ]
 
 
 def _check_budgets(budgets: Sequence[float]) -> tuple[float, ...]:

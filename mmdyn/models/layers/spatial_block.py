@@ -7,7 +7,7 @@ convolutions. What is executed is relu(skip + mask × branch).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from mmcv.cnn import build_norm_layer
@@ -22,7 +22,7 @@ from .block_cost import BlockCost
 from .mask_unit import MaskSchedule, MaskUnit
 from .residual_block import BasicBlock, Bottleneck, ResidualBlock
 
-__all__ = ['SpatialBasicBlock', 'SpatialBottleneck', 'budget_key']
+__all__ = ['SpatialBasicBlock', 'SpatialBottleneck', 'budget_key', 'mask_units']
 
 EXECUTIONS = ('masked', 'sparse', 'auto')
 
@@ -212,3 +212,18 @@ class SpatialBasicBlock(SpatialBlock, BasicBlock):
 
 class SpatialBottleneck(SpatialBlock, Bottleneck):
     """1×1, 3×3 and 1×1: the first at the positions that the 3×3 reads."""
+
+
+def mask_units(model: nn.Module) -> Iterator[tuple[str, SpatialBlock, MaskUnit]]:
+    """Find the mask units of a model, those of all budgets.
+
+    Args:
+        model (nn.Module): A model with spatial blocks.
+
+    Yields:
+        tuple[str, SpatialBlock, MaskUnit]: Name of a block, the block and a unit of it.
+    """
+    for name, block in model.named_modules():
+        if isinstance(block, SpatialBlock):
+            for modules in block.at_budget.values():
+                yield name, block, modules.mask_unit
