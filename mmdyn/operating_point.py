@@ -8,7 +8,7 @@ that are kept) is an :class:`OperatingPoint`; whatever has them is a
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -65,11 +65,42 @@ class DynamicModule:
     """
 
     _operating_point: OperatingPoint | None = None
+    found_points: tuple[OperatingPoint, ...] = ()
+    """Points that a search found after training; a subclass that can be searched lists
+    them among its :attr:`operating_points`."""
 
     @property
     def operating_points(self) -> tuple[OperatingPoint, ...]:
         """The points that this module offers; a static method has just ``full``."""
         return (FULL,)
+
+    def check_settings(self, settings: Mapping[str, Any]) -> None:
+        """Check the settings of a point to offer; a subclass that can be searched
+        overrides this.
+
+        Raises:
+            ValueError: If they cannot be the module's, whatever its weights.
+        """
+        raise ValueError(f'a {type(self).__name__} has no operating points to find')
+
+    def offer_points(self, points: Sequence[OperatingPoint]) -> None:
+        """Offer points that a search found, in the place of those found before.
+
+        Args:
+            points (Sequence[OperatingPoint]): The points. One that the module already
+                has under the same name and with the same settings may be among them.
+
+        Raises:
+            ValueError: If one cannot be the module's, or it has another point of that
+                name.
+        """
+        self.found_points = ()
+        own = {point.name: point for point in self.operating_points}
+        for point in points:
+            self.check_settings(point.settings)
+            if own.setdefault(point.name, point) != point:
+                raise ValueError(f'there is another operating point {point.name!r}')
+        self.found_points = tuple(p for p in points if p not in self.operating_points)
 
     @property
     def dense_operating_point(self) -> OperatingPoint:
@@ -93,9 +124,15 @@ class DynamicModule:
             point (OperatingPoint | str): One of :attr:`operating_points`, or its name.
 
         Raises:
-            ValueError: If the module does not offer that point.
+            ValueError: If the module does not offer that point, or its weights do not
+                allow it.
         """
-        self._operating_point = _find(point, self.operating_points)
+        point = _find(point, self.operating_points)
+        self.check_runnable(point)
+        self._operating_point = point
+
+    def check_runnable(self, point: OperatingPoint) -> None:
+        """Refuse a point that the module offers but its weights do not allow."""
 
     def auxiliary_losses(self) -> dict[str, Tensor]:
         """Losses of the latest training forward pass that steer its cost (scalars)."""

@@ -1,0 +1,403 @@
+"""Convolutional neural mixture models: one training, many networks.
+
+Adaptative Inference Cost With Convolutional Neural Mixture Models, Ruiz, Verbeek, ICCV
+2019; the variants of section A.1 of its supplement are settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from numbers import Integral
+from typing import Any
+
+import torch
+from mmcv.cnn import build_norm_layer
+from torch import Tensor, nn
+
+from mmdyn.models.arguments import (
+    check_between,
+    check_choice,
+    check_counts,
+    check_out_indices,
+)
+from mmdyn.models.layers.concrete_gate import sample_concrete
+from mmdyn.models.layers.fan_out import FanOut
+from mmdyn.models.layers.mixture_graph import (
+    Function,
+    all_functions,
+    live_functions,
+    usage_probabilities,
+)
+from mmdyn.models.layers.subnetwork import Subnetwork
+from mmdyn.operating_point import FULL, DynamicModule, OperatingPoint
+from mmdyn.registry import MODELS
+
+from .base import Backbone
+
+__all__ = ['CNMM']
+
+RANKINGS = ('usage', 'mixing_weight')
+
+
+@MODELS.register_module()
+class CNMM(DynamicModule, Backbone):
+    """A mixture of all the convolutional networks that a graph of functions contains.
+
+    Node 0 holds the stem's map. From every node t a function f_t^s (batch norm, ReLU, 3×3
+    convolution; the norm is shared by what leaves the node) leads to each later node s
+    that is not finer. Node s is built up as its functions are computed (Eq. 7):
+    h_{t+1}^s = π_t^s f_t^s(h_t^t) + (1 − π_t^s) h_t^s with π = sigmoid(γ), γ learned.
+    Training draws π anew for each image from the Concrete distribution, inference uses
+    π itself. Functions can go without training: that takes off the ones least likely
+    to be used, and those that led to them or from them alone.
+
+    Its operating points are ``keep=K`` for each of ``keep`` and ``full``.
+
+    Args:
+        scales (Sequence[int]): Scale of each node 0 … T, 0 being the finest; scale k
+            halves the stem's map k times.
+        channels (Sequence[int]): Channels of the nodes of each scale.
+        in_channels (int): Channels of the images.
+        stem (str): ``'cifar'`` (a 3×3 convolution of stride 1) or ``'imagenet'`` (7×7 of
+            stride 2, norm, ReLU, max-pooling).
+        out_indices (Sequence[int] | None): Nodes whose features, behind norm and ReLU,
+            :meth:`forward` returns, in rising order; exits follow them. The last node is
+            always one of them; ``None``: it alone.
+        sampling (bool): Draw π in training; otherwise use the expectations there too.
+        deterministic (bool): Add all functions up instead of mixing them: there are no
+            mixing weights, and nothing can be pruned.
+        temperature (float): Of the Concrete distribution, above 0.
+        samples (int): Draw π that many times in inference, too, and average the class
+            probabilities (Table 1), at that many times the cost; 0: expectations. More
+            than one takes a model that averages, such as ``mmdyn.MultiExitClassifier``.
+        keep (Sequence[int]): How many functions the operating points keep at most.
+        ranking (str): What tells the functions to keep: ``'usage'``, the probability
+            that a chain to the outputs contains them, or ``'mixing_weight'``, π alone.
+        norm_cfg (dict): Config of the norms.
+        norm_eval (bool): Keep BN statistics fixed in training.
+        init_cfg (dict | list | None): Initialisation; ``None``: Kaiming, γ = 0.
+
+    Raises:
+        ValueError: For fewer than three nodes (T < 2), a node, scale, ranking or number
+            of functions that does not exist, or settings that contradict one another.
+
+    Example:
+        >>> backbone = dict(type='mmdyn.CNMM', out_indices=(3, 6, 9, 12))
+    """
+
+    def __init__(
+        self,
+        scales: Sequence[int] = (0, 0, 1, 2, 0, 1, 2, 0, 1, 2, 1, 2, 2),
+        channels: Sequence[int] = (16, 32, 64),
+        in_channels: int = 3,
+        stem: str = 'cifar',
+        out_indices: Sequence[int] | None = None,
+        sampling: bool = True,
+        deterministic: bool = False,
+        temperature: float = 2 / 3,
+        samples: int = 0,
+        keep: Sequence[int] = (),
+        ranking: str = 'usage',
+        norm_cfg: dict = dict(type='BN', requires_grad=True),
+        norm_eval: bool = False,
+        init_cfg: dict | list | None = None,
+    ):
+        super().__init__(
+            init_cfg
+            or [
+                # Of fan-in: the outputs of a convolution belong to many functions.
+                dict(type='Kaiming', layer='Conv2d', mode='fan_in'),
+                dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm']),
+            ]
+        )
+        self.scales = _checked_scales(scales, channels)
+        check_counts(channels=channels, in_channels=in_channels)
+        check_choice('stem', stem, ('cifar', 'imagenet'))
+        check_choice('ranking', ranking, RANKINGS)
+        if not temperature > 0:
+            raise ValueError(f'temperature must be above 0, got {temperature}')
+        if not (isinstance(samples, Integral) and samples >= 0):
+            raise ValueError(f'samples must be 0 or a number of draws, got {samples!r}')
+        if deterministic and (samples or keep):
+            raise ValueError(
+                'a deterministic sum has no mixing weights to draw from or to prune by: '
+                f'samples must be 0 and keep empty, got {samples} and {tuple(keep)}'
+            )
+        self.channels = tuple(channels)
+        self.out_indices = _checked_outputs(out_indices, last=len(self.scales) - 1)
+        self.sampling = sampling
+        self.deterministic = deterministic
+        self.temperature = temperature
+        self.samples = samples
+        self.ranking = ranking
+        self.norm_eval = norm_eval
+
+        self.functions = live_functions(all_functions(self.scales), self.out_indices)
+        nodes = sorted({n for f in self.functions for n in f} | set(self.out_indices))
+        self.stem, stem_stride = _make_stem(stem, in_channels, channels[0], norm_cfg)
+        self.strides = tuple(stem_stride * 2**scale for scale in self.scales)
+        self.norms = nn.ModuleDict(
+            {str(n): build_norm_layer(norm_cfg, self.width(n))[1] for n in nodes}
+        )
+        self.fan_outs = nn.ModuleDict(
+            {str(n): self._make_fan_outs(n) for n in nodes if n != nodes[-1]}
+        )
+        self.mixed = tuple(f for f in self.functions if f[0] > 0)
+        if not deterministic:
+            self.gamma = nn.Parameter(torch.zeros(len(self.mixed)))
+        self._carvings: dict = {}
+        self._keep_points = tuple(pruned_point(number) for number in keep)
+        for number in keep:
+            self.check_settings(dict(keep=number))
+
+    def _make_fan_outs(self, node: int) -> nn.ModuleDict:
+        """The functions that leave a node, by the scale that they lead to."""
+        targets: dict[int, list[int]] = {}
+        for t, s in self.functions:
+            if t == node:
+                targets.setdefault(self.scales[s], []).append(s)
+        return nn.ModuleDict(
+            {
+                f'scale{scale}': FanOut(
+                    self.width(node),
+                    self.channels[scale],
+                    nodes,
+                    octaves=scale - self.scales[node],
+                )
+                for scale, nodes in targets.items()
+            }
+        )
+
+    def fan_outs_of(self, node: int) -> list[FanOut]:
+        """The convolutions that run a node's functions."""
+        name = str(node)
+        return list(self.fan_outs[name].values()) if name in self.fan_outs else []
+
+    def width(self, node: int) -> int:
+        """Channels of a node."""
+        return self.channels[self.scales[node]]
+
+    @property
+    def operating_points(self) -> tuple[OperatingPoint, ...]:
+        return (*self._keep_points, FULL, *self.found_points)
+
+    @property
+    def dense_operating_point(self) -> OperatingPoint:
+        return FULL
+
+    def check_settings(self, settings: Mapping[str, Any]) -> None:
+        unknown = set(settings) - {'keep', 'ranking'}
+        if unknown:
+            raise ValueError(
+                f"a CNMM knows the settings 'keep' and 'ranking', got {sorted(unknown)}"
+            )
+        if settings.get('ranking') is not None:
+            check_choice('ranking', settings['ranking'], RANKINGS)
+        if settings.get('keep') is not None:
+            if self.deterministic:
+                raise ValueError('a deterministic sum has no mixing weights to prune by')
+            check_between('keep', settings['keep'], 1, len(self.functions))
+
+    def check_runnable(self, point: OperatingPoint) -> None:
+        self.carve(**point.settings)
+
+    def mixing_weights(self) -> dict[Function, float]:
+        """The learned π of every function; 1 for those that leave node 0, which is
+        where the mixture of each node starts."""
+        weights = dict.fromkeys(self.functions, 1.0)
+        if not self.deterministic:
+            weights.update(zip(self.mixed, self.gamma.detach().sigmoid().tolist()))
+        return weights
+
+    def carvings(
+        self, stages: Sequence[int] | None = None, ranking: str | None = None
+    ) -> list[tuple[Function, ...]]:
+        """List what is left as functions are removed one after another.
+
+        Args:
+            stages (Sequence[int] | None): Numbers (from 1) of the outputs, in the order
+                of ``out_indices``, whose features are asked for; ``None``: all.
+            ranking (str | None): ``'usage'`` or ``'mixing_weight'``; ``None``: what the
+                model ranks by.
+
+        Returns:
+            list[tuple[Function, ...]]: The functions that run, from all to the fewest
+            that still lead from the input to each output.
+
+        Raises:
+            ValueError: For an output or a ranking that does not exist.
+        """
+        outputs = self._outputs(stages)
+        ranking = ranking or self.ranking
+        self.check_settings(dict(ranking=ranking))
+        weights = self.mixing_weights()
+        carvings = [live_functions(self.functions, outputs)]
+        while len(carvings[-1]) > 1:
+            left = {f: weights[f] for f in carvings[-1]}
+            importance = (
+                usage_probabilities(left, outputs) if ranking == 'usage' else left
+            )
+            del left[min(left, key=importance.get)]
+            try:
+                carvings.append(live_functions(left, outputs))
+            except ValueError:
+                break
+        return carvings
+
+    def carve(
+        self,
+        keep: int | None = None,
+        ranking: str | None = None,
+        stages: Sequence[int] | None = None,
+        lazily: bool = False,
+    ) -> Subnetwork:
+        """Take out the part of the model that some outputs need.
+
+        Args:
+            keep (int | None): How many functions to run, at most; ``None``: all that
+                lead to the outputs, which may be fewer than the model has.
+            ranking (str | None): As of :meth:`carvings`.
+            stages (Sequence[int] | None): As of :meth:`carvings`.
+            lazily (bool): Leave functions that only later outputs need until these are
+                asked for: more convolutions for the same MACs, and fewer MACs where
+                samples leave before.
+
+        Returns:
+            Subnetwork: It shares the weights of the model.
+
+        Raises:
+            ValueError: If there are not so many functions, or so few would leave an
+                output without a path from the input.
+        """
+        outputs = self._outputs(stages)
+        functions = live_functions(self.functions, outputs)
+        self.check_settings(dict(keep=keep, ranking=ranking))
+        if keep is not None:
+            functions = self._carving(keep, outputs, stages, ranking)
+        return Subnetwork(self, functions, outputs, lazily)
+
+    def _carving(self, keep, outputs, stages, ranking) -> tuple[Function, ...]:
+        """The largest carving of at most ``keep`` functions."""
+        carvings = self._cached_carvings(stages, ranking)
+        for functions in carvings:
+            if len(functions) <= keep:
+                return functions
+        raise ValueError(
+            f'keep={keep} would leave an output without a path from the input: nodes '
+            f'{outputs} need at least {len(carvings[-1])} functions, {carvings[-1]}'
+        )
+
+    def _cached_carvings(self, stages, ranking) -> list[tuple[Function, ...]]:
+        # They depend on γ alone; a change in place raises its version.
+        version = 0 if self.gamma.is_inference() else self.gamma._version
+        state = self.gamma.data_ptr(), version
+        key = stages and tuple(stages), ranking
+        if key not in self._carvings or self._carvings[key][0] != state:
+            self._carvings[key] = state, self.carvings(stages, ranking)
+        return self._carvings[key][1]
+
+    def train(self, mode: bool = True) -> CNMM:
+        self._carvings.clear()  # what is written to .data raises no version
+        return super().train(mode)
+
+    def _outputs(self, stages: Sequence[int] | None) -> tuple[int, ...]:
+        """Nodes of some outputs, given by their numbers."""
+        if stages is None:
+            return self.out_indices
+        for number in stages:
+            check_between('stages', number, 1, len(self.out_indices))
+        return tuple(self.out_indices[number - 1] for number in stages)
+
+    def draw_mixing_weights(self, images: int) -> dict[Function, Tensor]:
+        """The mixing weights of one forward pass.
+
+        Args:
+            images (int): Number of images N.
+
+        Returns:
+            dict[Function, Tensor]: Samples of shape (N, 1, 1, 1) where the mode of the
+            model asks for them, otherwise expectations, scalars.
+        """
+        draws = self.sampling if self.training else self.samples
+        if not draws:
+            return dict(zip(self.mixed, self.gamma.sigmoid().unbind()))
+        samples = sample_concrete(self.gamma, images, self.temperature)
+        return dict(zip(self.mixed, samples[..., None, None, None].unbind(1)))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Compute features of images.
+
+        Args:
+            x (Tensor): Images of shape (N, C, H, W).
+
+        Returns:
+            tuple[Tensor, ...]: Features of the nodes in ``out_indices``.
+
+        Raises:
+            ValueError: In inference with several samples.
+        """
+        if self.samples > 1 and not self.training:
+            raise ValueError(
+                f'samples={self.samples} means the average of class probabilities: it '
+                f'takes a model that averages, such as mmdyn.MultiExitClassifier'
+            )
+        return self.carve(**self.operating_point.settings)(x)
+
+
+def pruned_point(
+    keep: int, exit: int | None = None, ranking: str | None = None
+) -> OperatingPoint:
+    """Describe the operating point that keeps some functions.
+
+    Args:
+        keep (int): How many functions run, at most.
+        exit (int | None): The exit to leave at, from 1, in a model that has exits.
+        ranking (str | None): As of :meth:`CNMM.carvings`; ``None``: the model's own.
+
+    Returns:
+        OperatingPoint: For example ``'exit=2,keep=20'``.
+    """
+    settings = dict(exit=exit, keep=keep, ranking=ranking)
+    settings = {name: value for name, value in settings.items() if value is not None}
+    return OperatingPoint(','.join(f'{k}={v}' for k, v in settings.items()), settings)
+
+
+def _checked_scales(scales: Sequence[int], channels: Sequence[int]) -> tuple[int, ...]:
+    scales = tuple(scales)
+    if len(scales) < 3:
+        raise ValueError(
+            f'scales must give 3 nodes or more (T ≥ 2: with fewer there is nothing to '
+            f'mix), got {scales}'
+        )
+    valid = range(len(channels))
+    if not all(isinstance(scale, Integral) and scale in valid for scale in scales):
+        raise ValueError(
+            f'scales must lie in 0…{len(channels) - 1}, for channels has '
+            f'{len(channels)} values, got {scales}'
+        )
+    if scales[0] != 0:
+        raise ValueError(f'node 0 must be of the finest scale, 0, got scales {scales}')
+    return scales
+
+
+def _checked_outputs(nodes: Sequence[int] | None, last: int) -> tuple[int, ...]:
+    nodes = check_out_indices(nodes, last)
+    if list(nodes) != sorted(set(nodes)) or nodes[-1] != last:
+        raise ValueError(
+            f'out_indices must rise and end with the last node, {last}: nothing would '
+            f'use the nodes behind; got {nodes}'
+        )
+    return nodes
+
+
+def _make_stem(stem: str, in_channels: int, channels: int, norm_cfg: dict):
+    """The layers before node 0, and their stride."""
+    if stem == 'cifar':
+        return nn.Conv2d(in_channels, channels, 3, padding=1, bias=False), 1
+    layers = nn.Sequential(
+        nn.Conv2d(in_channels, channels, 7, stride=2, padding=3, bias=False),
+        build_norm_layer(norm_cfg, channels)[1],
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(3, stride=2, padding=1),
+    )
+    return layers, 4
