@@ -22,3 +22,12 @@ except Exception as error:
         package='mmpretrain',
         reason=error,
     )
+
+try:
+    from .multi_exit import segmentor
+
+    __all__ += ['segmentor']
+except Exception as error:
+    register_unavailable(
+        MODELS, ('MultiExitEncoderDecoder',), package='mmseg', reason=error
+    )

@@ -9,17 +9,17 @@ from mmpretrain.models import ClsHead, ImageClassifier
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
-from mmdyn.operating_point import DynamicModule, OperatingPoint
+from mmdyn.operating_point import OperatingPoint
 from mmdyn.registry import MODELS
 
+from .base import MultiExitModel, run
 from .exits import Exit
-from .stages import cut_into_stages
 
 __all__ = ['MultiExitClassifier']
 
 
 @MODELS.register_module()
-class MultiExitClassifier(DynamicModule, ImageClassifier):
+class MultiExitClassifier(MultiExitModel, ImageClassifier):
     """mmpretrain's ``ImageClassifier`` with exits along its backbone.
 
     Backbone, neck and head are those of the stock classifier, under the same names: the
@@ -78,14 +78,17 @@ class MultiExitClassifier(DynamicModule, ImageClassifier):
                 f'head must be a classification head with num_classes, for example '
                 f'LinearClsHead, got {type(self.head).__name__}'
             )
-        stages = cut_into_stages(self.backbone)
-        self.exit_stages = _checked_exit_stages(exits, len(stages))
+        stages = self.place_exits(exits)
         self.exits = nn.ModuleList(
             self._build_exit(cfg, stages[number - 1], stages[-2])
             for cfg, number in zip(exits, self.exit_stages)
         )
-        self.num_exits = len(exits) + 1
         self.policy = self._build_policy(policy)
+        if self.policy and getattr(self.backbone, 'samples', 0) > 1:
+            raise ValueError(
+                'with samples of the mixing weights to average, an image must leave all '
+                'of them at one exit: give either samples or a policy'
+            )
         names = [point.name for point in self.operating_points]
         if len(set(names)) < len(names):
             raise ValueError(f'two operating points have the same name: {names}')
@@ -112,31 +115,12 @@ class MultiExitClassifier(DynamicModule, ImageClassifier):
             return MODELS.build({**policy, 'num_exits': self.num_exits})
         return policy
 
-    @property
-    def operating_points(self) -> tuple[OperatingPoint, ...]:
-        fixed = tuple(
-            OperatingPoint(f'exit={i}', dict(exit=i))
-            for i in range(1, self.num_exits + 1)
-        )
-        return fixed + (self.policy.operating_points if self.policy else ())
-
-    @property
-    def dense_operating_point(self) -> OperatingPoint:
-        """Everything runs but the early exits: the plain classifier."""
-        return self.operating_points[self.num_exits - 1]
-
     def _logits_at(self, exit: int, features: Tensor) -> Tensor:
         """Logits (N, K) of exit ``exit``, from 0, given its stage's features."""
         if exit < len(self.exits):
             return self.exits[exit](features)
         features = (features,)
         return self.head(self.neck(features) if self.with_neck else features)
-
-    def _parts(self) -> list[list]:
-        """The stages to run before each exit, from the exit before it."""
-        stages = [stage.forward for stage in cut_into_stages(self.backbone)]
-        cuts = [0, *self.exit_stages, len(stages)]
-        return [stages[start:end] for start, end in zip(cuts, cuts[1:])]
 
     def infer(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Run at the operating point in force.
@@ -149,24 +133,24 @@ class MultiExitClassifier(DynamicModule, ImageClassifier):
             that each sample's logits come from.
         """
         point = self.operating_point
-        if 'exit' in point.settings:
-            return self._infer_fixed(inputs, point.settings['exit'])
-        return self._infer_adaptive(inputs, point)
+        if 'exit' not in point.settings:
+            return self._infer_adaptive(inputs, point)
+        logits = self.average_of_draws(lambda: self._logits_of_fixed(inputs, point))
+        exit = point.settings['exit']
+        return logits, torch.full((len(logits),), exit, device=logits.device)
 
-    def _infer_fixed(self, x: Tensor, exit: int) -> tuple[Tensor, Tensor]:
-        for part in self._parts()[:exit]:
-            for stage in part:
-                x = stage(x)
-        logits = self._logits_at(exit - 1, x)
-        return logits, torch.full((len(x),), exit, device=x.device)
+    def _logits_of_fixed(self, images: Tensor, point: OperatingPoint) -> Tensor:
+        exit = point.settings['exit'] - 1
+        (part,) = self.parts([exit], point.settings)
+        return self._logits_at(exit, run(part, images)[1])
 
     def _infer_adaptive(self, x: Tensor, point) -> tuple[Tensor, Tensor]:
         waiting = torch.arange(len(x), device=x.device)  # places of x's samples
         logits, places, exits = [], [], []
-        for exit, part in enumerate(self._parts()):
-            for stage in part:
-                x = stage(x)
-            scores = self._logits_at(exit, x)
+        parts = self.parts(range(self.num_exits), point.settings, lazily=True)
+        for exit, part in enumerate(parts):
+            x, features = run(part, x)
+            scores = self._logits_at(exit, features)
             leaves = torch.ones_like(waiting, dtype=torch.bool)
             if exit < self.num_exits - 1:
                 leaves = self.policy(scores, exit, point)
@@ -203,10 +187,9 @@ class MultiExitClassifier(DynamicModule, ImageClassifier):
             ``exit1.loss``.
         """
         losses, x = {}, inputs
-        for exit, part in enumerate(self._parts()):
-            for stage in part:
-                x = stage(x)
-            logits = self._logits_at(exit, x)
+        for exit, part in enumerate(self.parts(range(self.num_exits))):
+            x, features = run(part, x)
+            logits = self._logits_at(exit, features)
             for name, value in self.head._get_loss(logits, data_samples).items():
                 losses[f'exit{exit + 1}.{name}'] = value
         return losses
@@ -230,23 +213,10 @@ class MultiExitClassifier(DynamicModule, ImageClassifier):
         return predictions
 
 
-def _checked_exit_stages(exits: Sequence[dict], num_stages: int) -> tuple[int, ...]:
-    if not exits:
-        raise ValueError(
-            'exits must hold at least one exit; for none, use the stock ImageClassifier'
-        )
-    numbers = tuple(cfg.get('stage') for cfg in exits)
-    in_range = all(isinstance(n, int) and 1 <= n < num_stages for n in numbers)
-    if not in_range or list(numbers) != sorted(set(numbers)):
-        raise ValueError(
-            f"exits need a rising 'stage' in 1…{num_stages - 1} (the last exit, behind "
-            f'stage {num_stages}, is the head), got {list(numbers)}'
-        )
-    return numbers
-
-
-def _keep(x: Tensor, kept: Tensor) -> Tensor:
-    """The kept samples of features, in the same memory format."""
+def _keep(x: Tensor | dict, kept: Tensor) -> Tensor | dict:
+    """The kept samples of what a stage gives, in the same memory format."""
+    if isinstance(x, dict):
+        return {name: _keep(value, kept) for name, value in x.items()}
     channels_last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
     kept = x[kept]
     if channels_last:

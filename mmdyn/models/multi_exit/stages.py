@@ -8,14 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import singledispatch
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mmpretrain.models.backbones import ResNet as StockResNet
 from torch import Tensor, nn
 
-from mmdyn.models.backbones import ResNet
+from mmdyn.models.backbones import CNMM, ResNet
+from mmdyn.models.layers.subnetwork import Subnetwork
 
 __all__ = ['Stage', 'cut_into_stages']
+
+
+def itself(x: Tensor) -> Tensor:
+    return x
 
 
 class Stage(NamedTuple):
@@ -26,11 +31,14 @@ class Stage(NamedTuple):
             those before it (from the images in the first stage).
         out_channels (int): Channels of its features.
         stride (int): Pixels of the image a cell of its features spans, along one side.
+        features (Callable[[Any], Tensor]): Where ``forward`` gives more than the next
+            stage's input, a dict (of dicts) of tensors: picks the features out of it.
     """
 
-    forward: Callable[[Tensor], Tensor]
+    forward: Callable[[Any], Any]
     out_channels: int
     stride: int
+    features: Callable[[Any], Tensor] = itself
 
 
 @singledispatch
@@ -44,8 +52,9 @@ def cut_into_stages(backbone: nn.Module) -> list[Stage]:
             return [Stage(backbone.part1, 64, 4), Stage(backbone.part2, 128, 8)]
 
     Args:
-        backbone (nn.Module): An ``mmdyn.ResNet`` or one built on it, mmpretrain's ResNet
-            and ResNet_CIFAR, or a registered backbone.
+        backbone (nn.Module): An ``mmdyn.ResNet`` or one built on it, an ``mmdyn.CNMM``
+            (a stage ends at each of its ``out_indices``), mmpretrain's ResNet and
+            ResNet_CIFAR, or a registered backbone.
 
     Returns:
         list[Stage]: The stages from first to last; the stem is part of the first.
@@ -56,7 +65,7 @@ def cut_into_stages(backbone: nn.Module) -> list[Stage]:
     known = sorted(
         f'{t.__module__.split(".")[0]}.{t.__name__}'
         for t in cut_into_stages.registry
-        if t is not object
+        if issubclass(t, nn.Module)
     )
     raise TypeError(
         f'do not know where to cut a {type(backbone).__name__} into stages; known: '
@@ -80,6 +89,22 @@ def _(backbone: StockResNet) -> list[Stage]:
         return backbone.maxpool(x) if hasattr(backbone, 'maxpool') else x
 
     return _residual_stages(backbone, stem)
+
+
+@cut_into_stages.register
+def _(backbone: CNMM) -> list[Stage]:
+    return cut_into_stages(backbone.carve(**backbone.operating_point.settings))
+
+
+@cut_into_stages.register
+def _(subnetwork: Subnetwork) -> list[Stage]:
+    model = subnetwork.model
+    return [
+        Stage(
+            part.forward, model.width(part.node), model.strides[part.node], part.features
+        )
+        for part in subnetwork.parts()
+    ]
 
 
 def _residual_stages(backbone: nn.Module, stem: Callable) -> list[Stage]:

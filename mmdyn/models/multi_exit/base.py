@@ -1,0 +1,146 @@
+"""What multi-exit models of every task have in common: exits as operating points."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from torch import Tensor, nn
+
+from mmdyn.models.arguments import check_between
+from mmdyn.models.backbones import CNMM
+from mmdyn.operating_point import DynamicModule, OperatingPoint
+
+from .stages import Stage, cut_into_stages
+
+__all__ = ['MultiExitModel', 'run']
+
+
+class MultiExitModel(DynamicModule):
+    """Base of models with exits behind stages of their ``backbone``.
+
+    Its operating points are ``exit=1`` to ``exit=M``, those of the policy, and those
+    found by a search, which may leave functions of an ``mmdyn.CNMM`` out.
+
+    Attributes:
+        backbone (nn.Module): A backbone that ``cut_into_stages`` knows.
+        policy (nn.Module | None): What decides who leaves.
+        exit_stages (tuple[int, ...]): Number (from 1) of the stage before each exit.
+    """
+
+    backbone: nn.Module
+    policy: nn.Module | None
+    exit_stages: tuple[int, ...]
+
+    def place_exits(self, exits: Sequence[dict]) -> list[Stage]:
+        """Find the stages of exits; the last exit is behind the last one.
+
+        Args:
+            exits (Sequence[dict]): Configs of the earlier exits, with their ``stage``.
+
+        Returns:
+            list[Stage]: The stages of the backbone.
+
+        Raises:
+            ValueError: If exits are missing, out of order or behind no stage.
+        """
+        stages = cut_into_stages(self.backbone)
+        self.exit_stages = (*_checked_exit_stages(exits, len(stages)), len(stages))
+        return stages
+
+    @property
+    def num_exits(self) -> int:
+        return len(self.exit_stages)
+
+    @property
+    def operating_points(self) -> tuple[OperatingPoint, ...]:
+        fixed = tuple(
+            OperatingPoint(f'exit={i}', dict(exit=i))
+            for i in range(1, self.num_exits + 1)
+        )
+        adaptive = self.policy.operating_points if self.policy else ()
+        return fixed + adaptive + self.found_points
+
+    @property
+    def dense_operating_point(self) -> OperatingPoint:
+        """Everything runs but the early exits: the plain model."""
+        return self.operating_points[self.num_exits - 1]
+
+    def check_settings(self, settings: Mapping[str, Any]) -> None:
+        if 'exit' not in settings:
+            raise ValueError(
+                f"points of a multi-exit model need the setting 'exit', got "
+                f'{dict(settings)}'
+            )
+        check_between('exit', settings['exit'], 1, self.num_exits)
+        carving = {name: value for name, value in settings.items() if name != 'exit'}
+        if carving and not isinstance(self.backbone, CNMM):
+            raise ValueError(
+                f'a {type(self.backbone).__name__} does not know the settings {carving}'
+            )
+        if carving:
+            self.backbone.check_settings(carving)
+
+    def check_runnable(self, point: OperatingPoint) -> None:
+        if 'exit' in point.settings:
+            self.parts([point.settings['exit'] - 1], point.settings)
+
+    def parts(
+        self, exits: Sequence[int], settings: Mapping = MappingProxyType({}), **carving
+    ) -> list[list[Stage]]:
+        """The stages to run before each of some exits, from the one before it.
+
+        A backbone that can be carved is reduced to what these exits and the settings of
+        the operating point need.
+
+        Args:
+            exits (Sequence[int]): Places of the exits, from 0.
+            settings (Mapping): Of the operating point.
+            **carving: Further arguments of :meth:`mmdyn.models.backbones.CNMM.carve`.
+        """
+        ends = [self.exit_stages[exit] for exit in exits]
+        if isinstance(self.backbone, CNMM):
+            settings = {**self.backbone.operating_point.settings, **settings}
+            for name in ('keep', 'ranking'):
+                carving[name] = settings.get(name)
+            subnetwork = self.backbone.carve(stages=ends, **carving)
+            return [[stage] for stage in cut_into_stages(subnetwork)]
+        stages = cut_into_stages(self.backbone)
+        return [stages[start:end] for start, end in zip([0, *ends], ends)]
+
+    def average_of_draws(self, logits_of_one: Callable[[], Tensor]) -> Tensor:
+        """Logits whose class probabilities are the average over the backbone's draws.
+
+        Args:
+            logits_of_one (Callable[[], Tensor]): Runs the model once; logits (N, K, …).
+
+        Returns:
+            Tensor: Logits (N, K, …); those of one run where nothing is to be averaged.
+        """
+        draws = getattr(self.backbone, 'samples', 0)
+        if draws < 2:
+            return logits_of_one()
+        return (sum(logits_of_one().softmax(dim=1) for _ in range(draws)) / draws).log()
+
+
+def run(part: Sequence[Stage], x) -> tuple[Any, Tensor]:
+    """What some stages in a row give the next one, and their features."""
+    for stage in part:
+        x = stage.forward(x)
+    return x, stage.features(x)
+
+
+def _checked_exit_stages(exits: Sequence[dict], num_stages: int) -> tuple[int, ...]:
+    if not exits:
+        raise ValueError(
+            'exits must hold at least one exit; for none, use the stock model'
+        )
+    numbers = tuple(cfg.get('stage') for cfg in exits)
+    in_range = all(isinstance(n, int) and 1 <= n < num_stages for n in numbers)
+    if not in_range or list(numbers) != sorted(set(numbers)):
+        raise ValueError(
+            f"exits need a rising 'stage' in 1…{num_stages - 1} (the last exit, behind "
+            f'stage {num_stages}, is the head), got {list(numbers)}'
+        )
+    return numbers
