@@ -2,6 +2,7 @@
 
 from .evaluation.cost import CostMeter, count_macs
 from .evaluation.report import OperatingPointReport
+from .evaluation.saved_points import load_operating_points
 from .evaluation.selection import select_operating_point
 from .operating_point import (
     DynamicModule,
@@ -20,6 +21,7 @@ __all__ = [
     'at_operating_point',
     'count_macs',
     'dense_operating_point',
+    'load_operating_points',
     'operating_points',
     'select_operating_point',
     'set_operating_point',

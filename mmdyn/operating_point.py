@@ -101,6 +101,8 @@ class DynamicModule:
             if own.setdefault(point.name, point) != point:
                 raise ValueError(f'there is another operating point {point.name!r}')
         self.found_points = tuple(p for p in points if p not in self.operating_points)
+        if self._operating_point not in self.operating_points:
+            self._operating_point = None  # it was one of those found before
 
     @property
     def dense_operating_point(self) -> OperatingPoint:

@@ -133,3 +133,41 @@ def test_several_switchable_modules_combine():
 
 def test_auxiliary_losses_are_empty_by_default():
     assert Scale().auxiliary_losses() == {}
+
+
+class Searchable(DynamicModule, nn.Identity):
+    @property
+    def operating_points(self):
+        return OperatingPoint('whole', dict(share=1)), *self.found_points
+
+    def check_settings(self, settings):
+        if not 0 < settings['share'] <= 1:
+            raise ValueError(f'share must lie in (0, 1], got {settings["share"]}')
+
+
+class TestFoundPoints:
+    def test_they_come_on_top_and_replace_those_found_before(self):
+        model = nn.Sequential(Searchable())
+        model[0].offer_points([OperatingPoint('half', dict(share=0.5))])
+        assert [p.name for p in operating_points(model)] == ['whole', 'half']
+        set_operating_point(model, 'half')
+        again = [OperatingPoint('third', dict(share=1 / 3)), operating_points(model)[0]]
+        model[0].offer_points(again)
+        assert [p.name for p in operating_points(model)] == ['whole', 'third']
+        assert model[0].operating_point.name == 'third'  # the dense one, by default
+
+    def test_one_that_cannot_be_leaves_none_behind(self):
+        model = Searchable()
+        points = [OperatingPoint(str(s), dict(share=s)) for s in (0.5, 2)]
+        with pytest.raises(ValueError, match=r'share must lie in \(0, 1\], got 2'):
+            model.offer_points(points)
+        assert model.found_points == ()
+
+    def test_two_points_of_a_name_are_refused(self):
+        points = [OperatingPoint('a', dict(share=s)) for s in (0.5, 0.6)]
+        with pytest.raises(ValueError, match="another operating point 'a'"):
+            Searchable().offer_points(points)
+
+    def test_a_module_without_a_search_refuses(self):
+        with pytest.raises(ValueError, match='a Scale has no operating points to find'):
+            Scale().offer_points([OperatingPoint('by=9', dict(factor=9))])

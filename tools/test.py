@@ -1,7 +1,8 @@
 """Test a model of any mmpretrain, mmseg or mmdet config at its operating points.
 
 Prints what each point scores, executes and takes, and writes operating_points.json, .csv
-and .png in the work directory. A model with nothing to switch is tested once.
+and .png in the work directory. Points that were searched for and saved beside the
+checkpoint are among them. A model with nothing to switch is tested once.
 
 example: python tools/test.py CONFIG CHECKPOINT --points exit=1 balanced
 """
@@ -19,7 +20,9 @@ from mmengine.evaluator import DumpResults
 from mmengine.fileio.handlers import file_handlers
 from mmengine.runner import TestLoop
 
+from mmdyn import load_operating_points
 from mmdyn.engine import FittingCheckpointHook
+from mmdyn.engine.hooks.loss_hook import unwrapped
 from mmdyn.engine.launch import (
     add_launch_arguments,
     build_runner,
@@ -28,6 +31,7 @@ from mmdyn.engine.launch import (
     set_loader_defaults,
     use_pinned_memory,
 )
+from mmdyn.evaluation.saved_points import points_file
 
 
 def parse_args() -> argparse.Namespace:
@@ -133,6 +137,7 @@ def main() -> None:
     cfg = load_config(args)
     merge_args(cfg, args)
     runner = build_runner(cfg)
+    offer_found_points(runner, args.checkpoint)
     refuse_empty_dataset(runner, 'test_dataloader')
     runner.register_hook(FittingCheckpointHook())
     dump_predictions = args.out and args.out_item != 'metrics'
@@ -143,6 +148,14 @@ def main() -> None:
     metrics = runner.test()
     if args.out and not dump_predictions and is_main_process():
         mmengine.dump(metrics, args.out)
+
+
+def offer_found_points(runner, checkpoint: str) -> None:
+    """Offer the points saved beside the checkpoint, before the loop lists the model's."""
+    number = load_operating_points(unwrapped(runner.model), checkpoint)
+    if number:
+        file = points_file(checkpoint)
+        runner.logger.info(f'Offering the {number} operating points of {file}')
 
 
 def require_one_point(runner) -> None:

@@ -23,7 +23,7 @@ from rich.progress import track
 from rich.table import Table
 from torch import nn
 
-from mmdyn import count_macs, set_operating_point
+from mmdyn import count_macs, load_operating_points, set_operating_point
 from mmdyn.engine.hooks.fitting_checkpoint_hook import load_fitting_checkpoint
 from mmdyn.engine.standalone import (
     add_shape_argument,
@@ -138,6 +138,7 @@ def at_its_point(args: argparse.Namespace, masks: ExitStack, model: nn.Module) -
     """Load the weights, set the operating point and, if asked for, masks."""
     if args.checkpoint:
         load_fitting_checkpoint(model, args.checkpoint)
+        load_operating_points(model, args.checkpoint)
     if args.point:
         set_operating_point(model, args.point)
     if args.coherent_masks:

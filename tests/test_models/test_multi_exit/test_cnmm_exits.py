@@ -1,0 +1,255 @@
+"""A mixture of networks as the backbone of a multi-exit classifier."""
+
+import pytest
+import torch
+from cnmm_reference import analytic_macs
+from mmpretrain.registry import MODELS
+from mmpretrain.structures import DataSample
+from reference import randomize_norms
+
+from mmdyn import (
+    CostMeter,
+    OperatingPoint,
+    at_operating_point,
+    count_macs,
+    load_operating_points,
+    operating_points,
+    set_operating_point,
+)
+from mmdyn.evaluation.saved_points import points_file, save_operating_points
+from mmdyn.models.backbones.cnmm import pruned_point
+from mmdyn.models.layers.mixture_graph import live_functions
+from mmdyn.models.multi_exit import ConfidencePolicy
+
+SHAPE = (3, 16, 16)
+
+
+def build(backbone=None, **changes):
+    model = dict(
+        type='mmdyn.MultiExitClassifier',
+        backbone=dict(
+            type='mmdyn.CNMM',
+            scales=(0, 0, 1, 2, 0, 1, 2, 1, 2),
+            channels=(4, 6, 8),
+            out_indices=(3, 6, 8),
+            **backbone or {},
+        ),
+        neck=dict(type='GlobalAveragePooling'),
+        head=dict(type='LinearClsHead', num_classes=5, in_channels=8),
+        exits=[
+            dict(type='mmdyn.LinearExit', stage=1),
+            dict(type='mmdyn.LinearExit', stage=2),
+        ],
+        data_preprocessor=dict(mean=[0, 0, 0], std=[1, 1, 1]),
+    )
+    model = MODELS.build({**model, **changes})
+    randomize_norms(model)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+            torch.nn.init.normal_(module.weight, std=1)
+    if not model.backbone.deterministic:
+        torch.nn.init.normal_(model.backbone.gamma, std=1.5)
+    return model.eval()
+
+
+pytestmark = pytest.mark.usefixtures('mmpretrain_scope')
+
+
+@torch.no_grad()
+def logits_at(model, point, images):
+    with at_operating_point(model, point):
+        return model(images)
+
+
+def functions_of(model, exit):
+    node = model.backbone.out_indices[exit - 1]
+    return live_functions(model.backbone.functions, [node])
+
+
+def head_macs():
+    return 5 * 8
+
+
+@pytest.mark.parametrize('exit', [1, 2, 3])
+def test_an_exit_runs_the_functions_that_lead_to_it(exit):
+    model, images = build(), torch.rand(3, *SHAPE)
+    features = model.backbone(images)[exit - 1].mean((2, 3))
+    head = model.head.fc if exit == 3 else model.exits[exit - 1].fc
+    found = logits_at(model, f'exit={exit}', images)
+    assert torch.allclose(found, head(features), atol=1e-5)
+    with at_operating_point(model, f'exit={exit}'):
+        expected = analytic_macs(model.backbone, functions_of(model, exit), 16, 16)
+        assert count_macs(model, SHAPE) == expected + head_macs()
+
+
+def test_all_exits_are_trained_on_one_draw():
+    model, images = build().train(), torch.rand(4, *SHAPE)
+    samples = [DataSample().set_gt_label(i) for i in range(4)]
+    for norm in model.backbone.norms.values():
+        norm.eval()
+    torch.manual_seed(3)
+    losses = model.loss(images, samples)
+    assert set(losses) == {'exit1.loss', 'exit2.loss', 'exit3.loss'}
+    torch.manual_seed(3)
+    features = model.backbone(images)
+    labels = torch.arange(4)
+    for exit, head in enumerate([model.exits[0].fc, model.exits[1].fc, model.head.fc]):
+        logits = head(features[exit].mean((2, 3)))
+        expected = torch.nn.functional.cross_entropy(logits, labels)
+        assert torch.allclose(losses[f'exit{exit + 1}.loss'], expected, atol=1e-5)
+
+
+def test_who_leaves_has_paid_for_what_was_needed():
+    model, images = build(), torch.rand(30, *SHAPE)
+    everywhere = [logits_at(model, f'exit={exit}', images) for exit in (1, 2, 3)]
+    medians = [e.softmax(1).amax(1).median().item() for e in everywhere[:2]]
+    model.policy = ConfidencePolicy(3, dict(some=medians))
+    meter = CostMeter()
+    with at_operating_point(model, 'some'), torch.no_grad(), meter:
+        logits, exits = model.infer(images)
+    assert set(exits.tolist()) == {1, 2, 3}
+    expected_macs = 0
+    for place, exit in enumerate(exits.tolist()):
+        expected = everywhere[exit - 1][place]
+        assert torch.allclose(logits[place], expected, atol=1e-4)
+        functions = live_functions(
+            model.backbone.functions, model.backbone.out_indices[:exit]
+        )
+        expected_macs += analytic_macs(model.backbone, functions, 16, 16)
+        expected_macs += exit * head_macs()
+    assert meter.macs == expected_macs
+
+
+class TestMonteCarlo:
+    @pytest.mark.parametrize('exit', [1, 3])
+    def test_class_probabilities_are_averaged(self, exit):
+        model, images = build(dict(samples=4)), torch.rand(3, *SHAPE)
+        torch.manual_seed(5)
+        found = logits_at(model, f'exit={exit}', images).softmax(1)
+        torch.manual_seed(5)
+        model.backbone.samples = 1
+        draws = [logits_at(model, f'exit={exit}', images).softmax(1) for _ in range(4)]
+        assert torch.allclose(found, sum(draws) / 4, atol=1e-6)
+        assert (draws[0] - draws[1]).abs().max() > 1e-3
+
+    def test_n_draws_cost_n_times_the_expectation(self):
+        once = count_macs(build(), SHAPE)
+        for samples in (1, 5, 15):  # Table 1
+            assert count_macs(build(dict(samples=samples)), SHAPE) == samples * once
+
+    def test_many_draws_come_near_the_expected_probabilities(self):
+        # Two draws of many samples agree far better than two single samples do.
+        model, images = build(dict(samples=200)), torch.rand(3, *SHAPE)
+        many = [logits_at(model, 'exit=3', images).softmax(1) for _ in range(2)]
+        model.backbone.samples = 1
+        single = [logits_at(model, 'exit=3', images).softmax(1) for _ in range(20)]
+        spread = torch.stack(single).std(0).max()
+        assert (many[0] - many[1]).abs().max() < spread
+
+    def test_a_policy_is_refused(self):
+        policy = dict(type='mmdyn.ConfidencePolicy', thresholds=0.5)
+        with pytest.raises(ValueError, match='either samples or a policy'):
+            build(dict(samples=2), policy=policy)
+
+
+class TestFoundPoints:
+    def test_pruned_exits(self):
+        model, images = build(), torch.rand(2, *SHAPE)
+        points = [pruned_point(6, exit=1), pruned_point(9, exit=2, ranking='usage')]
+        model.offer_points(points)
+        assert [p.name for p in operating_points(model)] == [
+            'exit=1',
+            'exit=2',
+            'exit=3',
+            'exit=1,keep=6',
+            'exit=2,keep=9,ranking=usage',
+        ]
+        carved = model.backbone.carve(9, 'usage', stages=[2])
+        assert len(carved.functions) <= 9
+        found = logits_at(model, points[1], images)
+        expected = model.exits[1](carved(images)[0])
+        assert torch.allclose(found, expected, atol=1e-6)
+        with at_operating_point(model, points[1]):
+            expected = analytic_macs(model.backbone, carved.functions, 16, 16)
+            assert count_macs(model, SHAPE) == expected + head_macs()
+
+    def test_they_travel_in_a_file_beside_the_checkpoint(self, tmp_path):
+        checkpoint = tmp_path / 'epoch_3.pth'
+        points = [pruned_point(6, exit=1), OperatingPoint('exit=2', dict(exit=2))]
+        save_operating_points(points_file(checkpoint), points, metric='accuracy')
+        model = build()
+        assert load_operating_points(model, checkpoint) == 2
+        names = [p.name for p in operating_points(model)]
+        assert names == ['exit=1', 'exit=2', 'exit=3', 'exit=1,keep=6']
+        assert load_operating_points(model, points_file(checkpoint)) == 2  # again
+        assert [p.name for p in operating_points(model)] == names
+        assert load_operating_points(build(), tmp_path / 'epoch_4.pth') == 0
+        with pytest.raises(FileNotFoundError, match='none.json'):
+            load_operating_points(model, tmp_path / 'none.json')
+
+    @pytest.mark.parametrize(
+        ('settings', 'message'),
+        [
+            (dict(exit=4), r'exit must lie in 1…3, got 4'),
+            (dict(keep=5), "need the setting 'exit'"),
+            (dict(exit=1, keep=0), r'keep must lie in 1…31, got 0'),
+            (dict(exit=1, keep=99), r'keep must lie in 1…31, got 99'),
+            (dict(exit=1, ranking='size'), "ranking must be one of .*'size'"),
+            (dict(exit=1, budget=0.5), "'budget'"),
+        ],
+    )
+    def test_settings_that_cannot_be_are_refused(self, settings, message):
+        with pytest.raises(ValueError, match=message):
+            build().offer_points([OperatingPoint('new', settings)])
+
+    def test_another_point_of_a_name_is_refused(self):
+        with pytest.raises(ValueError, match="another operating point 'exit=1'"):
+            build().offer_points([OperatingPoint('exit=1', dict(exit=2))])
+
+    def test_an_exit_without_a_path_is_refused_with_the_reason(self):
+        model = build()
+        with torch.no_grad():
+            model.backbone.gamma.fill_(4)
+        model.offer_points([pruned_point(1, exit=3)])
+        with pytest.raises(
+            ValueError, match=r'keep=1 .* path from the input: nodes \(8,\)'
+        ):
+            set_operating_point(model, 'exit=3,keep=1')
+        assert model.operating_point.name == 'exit=3'
+
+    def test_only_a_cnmm_can_be_carved(self):
+        model = build_resnet()
+        with pytest.raises(ValueError, match=r"ResNet does not know .*'keep': 3"):
+            model.offer_points([pruned_point(3, exit=1)])
+
+
+def build_resnet():
+    return MODELS.build(
+        dict(
+            type='mmdyn.MultiExitClassifier',
+            backbone=dict(type='mmdyn.ResNet', depth=8),
+            neck=dict(type='GlobalAveragePooling'),
+            head=dict(type='LinearClsHead', num_classes=5, in_channels=64),
+            exits=[dict(type='mmdyn.LinearExit', stage=1)],
+        )
+    )
+
+
+def test_keep_of_the_backbone_combines_with_exits():
+    model = build(dict(keep=(9,)))
+    names = [p.name for p in operating_points(model)]
+    assert names == ['exit=1+keep=9', 'exit=1+full', 'exit=2+keep=9', 'exit=2+full'] + [
+        'exit=3+keep=9',
+        'exit=3+full',
+    ]
+    with at_operating_point(model, 'exit=3+keep=9'):
+        carved = model.backbone.carve(9, stages=[3])
+        expected = analytic_macs(model.backbone, carved.functions, 16, 16)
+        assert count_macs(model, SHAPE) == expected + head_macs()
+
+
+def test_deterministic_sum_has_its_exits_alone():
+    model = build(dict(deterministic=True))
+    assert [p.name for p in operating_points(model)] == ['exit=1', 'exit=2', 'exit=3']
+    with pytest.raises(ValueError, match='no mixing weights to prune by'):
+        model.offer_points([pruned_point(5, exit=1)])

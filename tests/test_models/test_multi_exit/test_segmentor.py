@@ -1,0 +1,195 @@
+"""Early exits of an mmseg segmentor."""
+
+import pytest
+import torch
+from cnmm_reference import analytic_macs
+
+pytest.importorskip('mmseg')
+
+from mmengine.config import ConfigDict
+from mmengine.structures import PixelData
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+from mmseg.utils import register_all_modules
+from reference import randomize_norms
+
+from mmdyn import at_operating_point, count_macs, operating_points
+from mmdyn.models.layers.mixture_graph import live_functions
+
+CLASSES = 4
+CNMM = dict(
+    type='mmdyn.CNMM',
+    scales=(0, 0, 1, 1, 0, 1),
+    channels=(4, 6),
+    out_indices=(2, 3, 5),
+)
+RESNET = dict(type='mmdyn.ResNet', depth=8, out_indices=(0, 1, 2))
+
+
+@pytest.fixture(autouse=True)
+def mmseg_scope():
+    register_all_modules(init_default_scope=True)
+
+
+def head(in_channels, **kwargs):
+    return dict(
+        type='FCNHead',
+        in_channels=in_channels,
+        channels=8,
+        num_convs=1,
+        num_classes=CLASSES,
+        norm_cfg=dict(type='BN'),
+        loss_decode=dict(type='CrossEntropyLoss'),
+        **kwargs,
+    )
+
+
+def build(backbone, decode_head, exits, **kwargs):
+    model = dict(
+        type='mmdyn.MultiExitEncoderDecoder',
+        backbone=backbone,
+        decode_head=decode_head,
+        exits=exits,
+        train_cfg=dict(),
+        test_cfg=dict(mode='whole'),
+        **kwargs,
+    )
+    model = MODELS.build(ConfigDict(model))
+    randomize_norms(model)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout2d):
+            module.p = 0.0
+    return model.eval()
+
+
+def own_heads():
+    return build(
+        CNMM, head(6), [dict(stage=1, head=head(6)), dict(stage=2, head=head(6))]
+    )
+
+
+def shared_head():
+    return build(CNMM, head(6), [dict(stage=1), dict(stage=2)])
+
+
+def resnet():
+    exits = [dict(stage=2, head=head(32))]
+    return build(RESNET, head(64, in_index=2), exits, auxiliary_head=head(16, in_index=0))
+
+
+def samples(number, size=16):
+    made = []
+    for _ in range(number):
+        sample = SegDataSample()
+        sample.gt_sem_seg = PixelData(data=torch.randint(0, CLASSES, (1, size, size)))
+        sample.set_metainfo(
+            dict(img_shape=(size, size), ori_shape=(size, size), pad_shape=(size, size))
+        )
+        made.append(sample)
+    return made
+
+
+@pytest.mark.parametrize('make', [own_heads, shared_head])
+@pytest.mark.parametrize('exit', [1, 2, 3])
+def test_an_exit_runs_its_functions_and_its_head(make, exit):
+    model, images = make(), torch.rand(2, 3, 16, 16)
+    with torch.no_grad():
+        features = model.backbone(images)[exit - 1]
+        used = model.decode_head
+        if exit < 3 and make is own_heads:
+            used = model.exits[exit - 1]
+        expected = used([None] * 4 + [features])
+        with at_operating_point(model, f'exit={exit}'):
+            assert torch.allclose(model(images), expected, atol=1e-5)
+            macs = count_macs(model, (3, 16, 16))
+    node = model.backbone.out_indices[exit - 1]
+    functions = live_functions(model.backbone.functions, [node])
+    # 8×8 features: a 3×3 convolution, one on its output and input, the classifier
+    head_macs = 64 * (9 * 6 * 8 + 9 * (6 + 8) * 8 + 8 * CLASSES)
+    assert macs == analytic_macs(model.backbone, functions, 16, 16) + head_macs
+
+
+def test_a_trunk_stops_behind_the_exit():
+    model, images = resnet(), torch.rand(2, 3, 16, 16)
+    assert [p.name for p in operating_points(model)] == ['exit=1', 'exit=2']
+    with torch.no_grad():
+        features = model.backbone(images)
+        with at_operating_point(model, 'exit=1'):
+            expected = model.exits[0]([None, features[1]])
+            assert torch.allclose(model(images), expected, atol=1e-5)
+            early = count_macs(model, (3, 16, 16))
+        assert torch.allclose(model(images), model.decode_head(features), atol=1e-5)
+        assert early < count_macs(model, (3, 16, 16))
+
+
+@pytest.mark.parametrize('make', [own_heads, shared_head, resnet])
+def test_losses_of_all_exits(make):
+    model = make().train()
+    images, truth = torch.rand(2, 3, 16, 16), samples(2)
+    torch.manual_seed(1)
+    losses = model.loss(images, truth)
+    early = {f'exit{i}.loss_ce' for i in range(1, model.num_exits)}
+    wanted = {'decode.loss_ce', *early} | ({'aux.loss_ce'} if make is resnet else set())
+    assert {name for name in losses if 'loss' in name} == wanted
+    sum(losses[name] for name in wanted).backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_losses_are_those_of_the_heads():
+    model = own_heads().train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()
+    images, truth = torch.rand(2, 3, 16, 16), samples(2)
+    torch.manual_seed(1)
+    losses = model.loss(images, truth)
+    torch.manual_seed(1)
+    features = model.backbone(images)
+    for exit, name in enumerate(['exit1', 'exit2', 'decode']):
+        expected = model.head_at(exit).loss([features[exit]], truth, None)['loss_ce']
+        assert torch.allclose(losses[f'{name}.loss_ce'], expected, atol=1e-5)
+
+
+def test_predictions_average_draws():
+    cnmm = dict(CNMM, samples=3)
+    model = build(cnmm, head(6), [dict(stage=1), dict(stage=2)])
+    torch.nn.init.normal_(model.backbone.gamma)
+    images, truth = torch.rand(2, 3, 16, 16), samples(2)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        found = [p.seg_logits.data.softmax(0) for p in model.predict(images, truth)]
+        torch.manual_seed(1)
+        model.backbone.samples = 1
+        draws = [
+            torch.stack(
+                [p.seg_logits.data.softmax(0) for p in model.predict(images, truth)]
+            )
+            for _ in range(3)
+        ]
+    assert torch.allclose(torch.stack(found), sum(draws) / 3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ('backbone', 'decode_head', 'exits', 'message'),
+    [
+        (
+            RESNET,
+            head(64),
+            [dict(stage=1)],
+            r'exit 1 has in_channels=64, but stage 1 .*16',
+        ),
+        (RESNET, head(32), [dict(stage=1, head=head(16))], 'exit 2 has in_channels=32'),
+        (
+            RESNET,
+            head(64, in_index=3),
+            [dict(stage=1, head=head(16))],
+            r'exit 2 has in_index=3, .* must be -1 or 2',
+        ),
+        (CNMM, head(6), [dict(stage=3)], r"a rising 'stage' in 1…2"),
+        (CNMM, head(6), [], 'at least one exit'),
+        (CNMM, head(6), [dict(stage=1, level=2)], r"a 'stage' and a 'head', got .*level"),
+    ],
+)
+def test_refusals(backbone, decode_head, exits, message):
+    with pytest.raises(ValueError, match=message):
+        build(backbone, decode_head, exits)
