@@ -8,7 +8,7 @@ import numpy as np
 
 from mmdyn.visualization.curve import pareto_mask
 
-__all__ = ['best_within', 'spread_over_cost']
+__all__ = ['best_within', 'thin_envelope']
 
 
 def best_within(
@@ -28,25 +28,31 @@ def best_within(
     return np.where(affordable, np.asarray(scores)[None], -np.inf).max(axis=1)
 
 
-def spread_over_cost(
+def thin_envelope(
     costs: Sequence[float], scores: Sequence[float], number: int
 ) -> list[int]:
-    """Choose points of the upper envelope that are spread over its cost.
+    """Choose points of the upper envelope, those that it would miss most.
 
     Args:
         costs (Sequence[float]): Cost of each point.
         scores (Sequence[float]): Score of each point; more is better.
-        number (int): How many points to choose, at most.
+        number (int): How many points to choose, at most, 2 or more.
 
     Returns:
-        list[int]: Their places, from the cheapest: the best point within each of
-        ``number`` budgets from the envelope's cheapest to its dearest point, in equal
-        steps.
+        list[int]: Their places, from the cheapest. The cheapest and the best are always
+        among them; as long as there are too many, the one goes without which the
+        envelope loses the least area.
     """
-    on_envelope = np.flatnonzero(pareto_mask(costs, scores))
-    order = on_envelope[np.argsort(np.asarray(costs)[on_envelope], kind='stable')]
-    rising = np.asarray(costs)[order]
-    budgets = np.linspace(rising[0], rising[-1], number)
-    budgets[-1] = rising[-1]  # not below it by rounding
-    places = np.searchsorted(rising, budgets, side='right') - 1
-    return [int(i) for i in order[np.unique(places)]]
+    order = sorted(
+        np.flatnonzero(pareto_mask(costs, scores)).tolist(), key=lambda i: costs[i]
+    )
+    # Of points that cost and score the same one is enough.
+    left = [i for n, i in enumerate(order) if n == 0 or costs[i] > costs[order[n - 1]]]
+
+    def lost_area(n: int) -> float:
+        before, point, after = left[n - 1 : n + 2]
+        return (costs[after] - costs[point]) * (scores[point] - scores[before])
+
+    while len(left) > number:
+        del left[min(range(1, len(left) - 1), key=lost_area)]
+    return left

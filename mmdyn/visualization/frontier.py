@@ -44,7 +44,9 @@ def draw_frontier(
     axes = figure.add_subplot()
     for shade, (name, curve) in zip(_shades(len(pruned)), pruned.items()):
         axes.plot(*xy(curve), '.', ms=4, color=shade, label=f'{name}, pruned')
-    axes.plot(*xy(exits), 's--', color='0.3', mfc='white', label='early exits alone')
+    axes.step(
+        *xy(exits), 's--', where='post', color='0.3', mfc='white', label='exits alone'
+    )
     for style, (name, curve) in zip(('-', ':'), envelopes.items()):
         axes.step(
             *xy(curve), style, where='post', color='black', lw=1.4, label=f'best, {name}'

@@ -25,7 +25,7 @@ def test_draws_curves_in_mmacs(tmp_path, monkeypatch):
     )
     assert drawn['exit 1, pruned'] == [(1.0, 50.0), (2.0, 60.0)]
     assert drawn['exit 2, pruned'] == [(3.0, 70.0)]
-    assert drawn['early exits alone'] == [(2.0, 60.0), (5.0, 75.0)]
+    assert drawn['exits alone'] == [(2.0, 60.0), (5.0, 75.0)]
     assert drawn['best, by usage'] == [(1.0, 50.0), (5.0, 75.0)]
     assert drawn['points to offer'] == [(5.0, 75.0)]
     with Image.open(path) as picture:

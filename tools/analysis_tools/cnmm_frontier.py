@@ -1,8 +1,8 @@
 """Search the operating points of a trained CNMM: which exit, how many functions.
 
 Runs each exit at several levels of pruning on the validation data of the config, keeps
-the upper envelope of score against executed MACs, and writes points spread over it
-beside the checkpoint, where tools/test.py finds them. No training. Where functions are
+the upper envelope of score against executed MACs, and writes its points beside the
+checkpoint, where tools/test.py finds them. No training. Where functions are
 ranked in both ways, the points are those of the better one.
 
 example: python tools/analysis_tools/cnmm_frontier.py CONFIG CHECKPOINT --points 8
@@ -34,7 +34,7 @@ from mmdyn.engine.launch import (
     set_loader_defaults,
     use_pinned_memory,
 )
-from mmdyn.evaluation.frontier import best_within, spread_over_cost
+from mmdyn.evaluation.frontier import best_within, thin_envelope
 from mmdyn.evaluation.saved_points import (
     outermost_dynamic_module,
     points_file,
@@ -192,9 +192,9 @@ def mean_score(rows: list[Row], lowest: float, highest: float) -> float:
 
 
 def choose(rows: list[Row], number: int) -> list[Row]:
-    """Points of the upper envelope, spread over its cost."""
+    """The points of the upper envelope that it would miss most."""
     costs, scores = [r.macs_per_image for r in rows], [r.score for r in rows]
-    return [rows[i] for i in spread_over_cost(costs, scores, number)]
+    return [rows[i] for i in thin_envelope(costs, scores, number)]
 
 
 def dense_row(rows: list[Row]) -> Row:

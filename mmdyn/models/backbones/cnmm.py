@@ -145,7 +145,7 @@ class CNMM(DynamicModule, Backbone):
         self.mixed = tuple(f for f in self.functions if f[0] > 0)
         if not deterministic:
             self.gamma = nn.Parameter(torch.zeros(len(self.mixed)))
-        self._carvings: dict = {}
+        self._carved: dict = {}
         self._keep_points = tuple(pruned_point(number) for number in keep)
         for number in keep:
             self.check_settings(dict(keep=number))
@@ -167,11 +167,6 @@ class CNMM(DynamicModule, Backbone):
                 for scale, nodes in targets.items()
             }
         )
-
-    def fan_outs_of(self, node: int) -> list[FanOut]:
-        """The convolutions that run a node's functions."""
-        name = str(node)
-        return list(self.fan_outs[name].values()) if name in self.fan_outs else []
 
     def width(self, node: int) -> int:
         """Channels of a node."""
@@ -269,35 +264,32 @@ class CNMM(DynamicModule, Backbone):
             ValueError: If there are not so many functions, or so few would leave an
                 output without a path from the input.
         """
+        # What is carved depends on γ alone; a change in place raises its version.
+        state = keep and (self.gamma.data_ptr(), _version(self.gamma))
+        key = keep, ranking, stages and tuple(stages), lazily
+        if key not in self._carved or self._carved[key][0] != state:
+            subnetwork = self._carve(keep, ranking, stages, lazily)
+            self._carved[key] = state, subnetwork
+        return self._carved[key][1]
+
+    def _carve(self, keep, ranking, stages, lazily) -> Subnetwork:
         outputs = self._outputs(stages)
-        functions = live_functions(self.functions, outputs)
         self.check_settings(dict(keep=keep, ranking=ranking))
-        if keep is not None:
-            functions = self._carving(keep, outputs, stages, ranking)
+        if keep is None:
+            functions = live_functions(self.functions, outputs)
+        else:
+            carvings = self.carvings(stages, ranking)
+            functions = next((f for f in carvings if len(f) <= keep), None)
+            if functions is None:
+                raise ValueError(
+                    f'keep={keep} would leave an output without a path from the input: '
+                    f'nodes {outputs} need at least {len(carvings[-1])} functions, '
+                    f'{carvings[-1]}'
+                )
         return Subnetwork(self, functions, outputs, lazily)
 
-    def _carving(self, keep, outputs, stages, ranking) -> tuple[Function, ...]:
-        """The largest carving of at most ``keep`` functions."""
-        carvings = self._cached_carvings(stages, ranking)
-        for functions in carvings:
-            if len(functions) <= keep:
-                return functions
-        raise ValueError(
-            f'keep={keep} would leave an output without a path from the input: nodes '
-            f'{outputs} need at least {len(carvings[-1])} functions, {carvings[-1]}'
-        )
-
-    def _cached_carvings(self, stages, ranking) -> list[tuple[Function, ...]]:
-        # They depend on γ alone; a change in place raises its version.
-        version = 0 if self.gamma.is_inference() else self.gamma._version
-        state = self.gamma.data_ptr(), version
-        key = stages and tuple(stages), ranking
-        if key not in self._carvings or self._carvings[key][0] != state:
-            self._carvings[key] = state, self.carvings(stages, ranking)
-        return self._carvings[key][1]
-
     def train(self, mode: bool = True) -> CNMM:
-        self._carvings.clear()  # what is written to .data raises no version
+        self._carved.clear()  # what is written to .data raises no version
         return super().train(mode)
 
     def _outputs(self, stages: Sequence[int] | None) -> tuple[int, ...]:
@@ -360,6 +352,10 @@ def pruned_point(
     settings = dict(exit=exit, keep=keep, ranking=ranking)
     settings = {name: value for name, value in settings.items() if value is not None}
     return OperatingPoint(','.join(f'{k}={v}' for k, v in settings.items()), settings)
+
+
+def _version(tensor: Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def _checked_scales(scales: Sequence[int], channels: Sequence[int]) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .fan_out import FanOut
 from .mixture_graph import Function
 
 __all__ = ['Subnetwork', 'SubnetworkPart']
@@ -57,6 +58,15 @@ class Subnetwork:
         self.functions = frozenset(functions)
         self.outputs = tuple(outputs)
         self.lazily = lazily
+        self.fan_outs = {t: self._fan_outs_of(t) for t, _ in self.functions}
+
+    def _fan_outs_of(self, node: int) -> list[tuple[FanOut, list[int]]]:
+        """The convolutions that run a node's functions, with the nodes these lead to."""
+        return [
+            (fan_out, targets)
+            for fan_out in self.model.fan_outs[str(node)].values()
+            if (targets := [s for s in fan_out.targets if (node, s) in self.functions])
+        ]
 
     def __call__(self, images: Tensor) -> tuple[Tensor, ...]:
         """Compute the features (N, C, H, W) of each output from images."""
@@ -131,14 +141,10 @@ class _ForwardPass:
 
     def _run_functions(self, t: int, x: Tensor, held: dict, nodes: range) -> None:
         """Run the functions from node t to some nodes and mix in what they give."""
-        for fan_out in self.model.fan_outs_of(t):
-            targets = [
-                s
-                for s in fan_out.targets
-                if s in nodes and (t, s) in self.subnetwork.functions
-            ]
-            if targets:
-                for s, value in zip(targets, fan_out(x, targets)):
+        for fan_out, targets in self.subnetwork.fan_outs.get(t, ()):
+            wanted = [s for s in targets if s in nodes]
+            if wanted:
+                for s, value in zip(wanted, fan_out(x, wanted)):
                     held[s] = self._mix((t, s), held.get(s), value)
 
     def _mix(self, function: Function, held: Tensor | None, value: Tensor) -> Tensor:
