@@ -94,13 +94,16 @@ class DynamicModule:
             ValueError: If one cannot be the module's, or it has another point of that
                 name.
         """
-        self.found_points = ()
-        own = {point.name: point for point in self.operating_points}
+        own = {p.name: p for p in self.operating_points if p not in self.found_points}
+        new = []
         for point in points:
             self.check_settings(point.settings)
-            if own.setdefault(point.name, point) != point:
+            if point.name not in own:
+                own[point.name] = point
+                new.append(point)
+            elif own[point.name] != point:
                 raise ValueError(f'there is another operating point {point.name!r}')
-        self.found_points = tuple(p for p in points if p not in self.operating_points)
+        self.found_points = tuple(new)
         if self._operating_point not in self.operating_points:
             self._operating_point = None  # it was one of those found before
 
@@ -238,12 +241,15 @@ def set_operating_point(model: nn.Module, point: OperatingPoint | str) -> None:
         point (OperatingPoint | str): One of ``operating_points(model)``, or its name.
 
     Raises:
-        ValueError: If the model does not offer that point; the message lists those it
-            does.
+        ValueError: If the model does not offer that point (the message lists those it
+            does), or its weights do not allow it; nothing is changed then.
     """
     combinations = _combinations(model)
     parts = combinations[_find(point, combinations)]
-    for module, part in zip(_switchable(model), parts):
+    modules = _switchable(model)
+    for module, part in zip(modules, parts):
+        module.check_runnable(part)
+    for module, part in zip(modules, parts):
         module.set_operating_point(part)
 
 

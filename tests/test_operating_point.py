@@ -156,12 +156,33 @@ class TestFoundPoints:
         assert [p.name for p in operating_points(model)] == ['whole', 'third']
         assert model[0].operating_point.name == 'third'  # the dense one, by default
 
-    def test_one_that_cannot_be_leaves_none_behind(self):
+    def test_one_that_cannot_be_changes_nothing(self):
         model = Searchable()
-        points = [OperatingPoint(str(s), dict(share=s)) for s in (0.5, 2)]
+        model.offer_points([OperatingPoint('half', dict(share=0.5))])
+        set_operating_point(model, 'half')
+        points = [OperatingPoint(str(s), dict(share=s)) for s in (0.25, 2)]
         with pytest.raises(ValueError, match=r'share must lie in \(0, 1\], got 2'):
             model.offer_points(points)
-        assert model.found_points == ()
+        assert [p.name for p in operating_points(model)] == ['whole', 'half']
+        assert model.operating_point.name == 'half'
+
+    def test_a_point_that_one_module_refuses_switches_none(self):
+        class Picky(Searchable):
+            def check_runnable(self, point):
+                if point.name != 'whole':
+                    raise ValueError('not with these weights')
+
+        model = nn.Sequential(Searchable(), Picky())
+        for module in model:
+            module.offer_points([OperatingPoint('half', dict(share=0.5))])
+        set_operating_point(model, 'whole+whole')
+        for switch in (
+            set_operating_point,
+            lambda *a: at_operating_point(*a).__enter__(),
+        ):
+            with pytest.raises(ValueError, match='not with these weights'):
+                switch(model, 'half+half')
+            assert [m.operating_point.name for m in model] == ['whole', 'whole']
 
     def test_two_points_of_a_name_are_refused(self):
         points = [OperatingPoint('a', dict(share=s)) for s in (0.5, 0.6)]

@@ -13,5 +13,7 @@ model = dict(
 )
 
 max_epochs = 5
-param_scheduler = dict(total_steps=max_epochs * 38)  # 1,197 images in batches of 32
+param_scheduler = [
+    dict(type='CosineAnnealingLR', by_epoch=False, end=max_epochs * 38)  # iterations
+]
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)

@@ -15,6 +15,7 @@ model = dict(
         scales=(0, 0, 1, 2, 0, 1, 2, 0, 1, 2),
         channels=(16, 32, 64),
         out_indices=(3, 6, 9),
+        temperature=2.0,
     ),
     neck=dict(type='GlobalAveragePooling'),
     head=dict(
@@ -32,15 +33,21 @@ model = dict(
 val_dataloader = dict(dataset=dict(data_prefix='train', indices=range(1, 50000, 25)))
 optim_wrapper = dict(
     optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True),
-    paramwise_cfg=dict(custom_keys={'backbone.gamma': dict(decay_mult=0)}),
+    # Slowly, so that no chain takes all before the other functions are of use.
+    paramwise_cfg=dict(custom_keys={'backbone.gamma': dict(lr_mult=0.1, decay_mult=0)}),
 )
 max_epochs = 15
-param_scheduler = dict(
-    type='OneCycleLR',
-    eta_max=0.1,
-    total_steps=max_epochs * 157,  # 10,000 images in batches of 64
-    by_epoch=False,
-)
+epoch_length = 157  # 10,000 images in batches of 64
+# Not OneCycleLR, which would give the mixing weights the learning rate of the others.
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.05, by_epoch=False, end=3 * epoch_length),
+    dict(
+        type='CosineAnnealingLR',
+        by_epoch=False,
+        begin=3 * epoch_length,
+        end=max_epochs * epoch_length,
+    ),
+]
 train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=max_epochs)
 val_cfg = dict(type='mmdyn.OperatingPointValLoop')
 test_cfg = dict(type='mmdyn.OperatingPointTestLoop')

@@ -67,17 +67,31 @@ class _OperatingPointLoop:
         return [offered[name] for name in names]
 
     def _run_points(self) -> list[_Pass]:
-        passes = []
+        passes, points = [], self._runnable_points()
         with _progress_bar() as bar:
-            task = bar.add_task('', total=len(self.points) * len(self.dataloader))
-            for number, point in enumerate(self.points, 1):
-                title = f'{point} ({number} of {len(self.points)})'
+            task = bar.add_task('', total=len(points) * len(self.dataloader))
+            for number, point in enumerate(points, 1):
+                title = f'{point} ({number} of {len(points)})'
                 bar.update(task, description=title)
                 if bar.disable:
                     self.runner.logger.info(f'Operating point {title}')
                 with at_operating_point(self.runner.model, point):
                     passes.append(self._run_point(point, lambda: bar.advance(task)))
         return passes
+
+    def _runnable_points(self) -> list[OperatingPoint]:
+        """The points that the weights allow; it must not end a training if one is not."""
+        runnable, reasons = [], []
+        for point in self.points:
+            try:
+                with at_operating_point(self.runner.model, point):
+                    runnable.append(point)
+            except ValueError as error:
+                reasons.append(f'{point} is left out: {error}')
+                self.runner.logger.warning(reasons[-1])
+        if not runnable:
+            raise ValueError('; '.join(reasons))
+        return runnable
 
     def _run_point(self, point: OperatingPoint, advance: Callable) -> _Pass:
         self.meter, self._losses = CostMeter(), {}
@@ -270,7 +284,7 @@ class OperatingPointTestLoop(_OperatingPointLoop, TestLoop):
             with autocast(enabled=self.fp16):
                 latencies = measure_latency(
                     self.runner.model,
-                    self.points,
+                    [each.point for each in passes],
                     self._timed_batches,
                     track=partial(bar.track, description='taking time'),
                 )

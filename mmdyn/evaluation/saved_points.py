@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -41,46 +43,67 @@ def outermost_dynamic_module(model: nn.Module) -> DynamicModule:
 
 
 def save_operating_points(
-    path: str | Path, points: Sequence[OperatingPoint], **description: Any
-) -> None:
-    """Write points to a file.
+    checkpoint: str | Path, points: Sequence[OperatingPoint], **description: Any
+) -> Path:
+    """Write points to the file beside a checkpoint.
 
     Args:
-        path (str | Path): The file, usually :func:`points_file` of a checkpoint.
+        checkpoint (str | Path): The checkpoint that they were found for.
         points (Sequence[OperatingPoint]): The points; their settings are what JSON knows.
         **description: What else a reader of the file may want to know.
+
+    Returns:
+        Path: The file.
     """
-    listed = [dict(name=p.name, settings=dict(p.settings)) for p in points]
-    content = json.dumps(dict(**description, points=listed), indent=2)
-    Path(path).write_text(content + '\n')
+    content = dict(
+        **description,
+        checkpoint_sha256=_sha256(checkpoint),
+        points=[dict(name=p.name, settings=dict(p.settings)) for p in points],
+    )
+    path = points_file(checkpoint)
+    path.write_text(json.dumps(content, indent=2) + '\n')
+    return path
 
 
-def load_operating_points(model: nn.Module, path: str | Path) -> int:
+def load_operating_points(model: nn.Module, checkpoint: str | Path) -> int:
     """Make a model offer the points that were found for its checkpoint.
 
-    They come on top of the points that the model has of itself.
+    They come on top of the points that the model has of itself. If the checkpoint has
+    changed since the search, a warning says so and nothing is offered.
 
     Args:
         model (nn.Module): The model.
-        path (str | Path): The checkpoint, or the file of points itself (``.json``).
+        checkpoint (str | Path): The checkpoint.
 
     Returns:
-        int: How many points the file has; 0 if there is no file beside the checkpoint.
+        int: How many points were found for it; 0 if there is no file of points beside it.
 
     Raises:
-        FileNotFoundError: If ``path`` is a file of points that does not exist.
-        ValueError: If the model cannot run at one of the points.
+        ValueError: If a point cannot be the model's.
 
     Example:
         >>> load_operating_points(model, 'work_dirs/cnmm/epoch_15.pth')
         >>> operating_points(model)
     """
-    path = Path(path)
-    if path.suffix != '.json':
-        path = points_file(path)
-        if not path.is_file():
-            return 0
-    saved = json.loads(path.read_text())['points']
-    points = [OperatingPoint(point['name'], point['settings']) for point in saved]
+    path = points_file(checkpoint)
+    if not path.is_file():
+        return 0
+    content = json.loads(path.read_text())
+    if content['checkpoint_sha256'] != _sha256(checkpoint):
+        warnings.warn(
+            f'{path} is of other weights than {checkpoint} has: its points are left out. '
+            f'Search them anew, or delete the file',
+            stacklevel=2,
+        )
+        return 0
+    points = [OperatingPoint(p['name'], p['settings']) for p in content['points']]
     outermost_dynamic_module(model).offer_points(points)
     return len(points)
+
+
+def _sha256(path: str | Path) -> str:
+    digest = hashlib.sha256()
+    with Path(path).open('rb') as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()

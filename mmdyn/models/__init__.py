@@ -5,16 +5,17 @@ from .stock_weights import load_stock_weights
 
 __all__ = ['backbones', 'load_stock_weights']
 
+# Whatever is wrong with a package (they assert the versions they like), backbones work.
 try:
     from . import multi_exit
 
     __all__ += ['multi_exit']
-# Whatever is wrong with mmpretrain (it asserts the versions it likes), backbones work.
 except Exception as error:
     register_unavailable(
         MODELS,
         (
             'MultiExitClassifier',
+            'MultiExitEncoderDecoder',
             'LinearExit',
             'SEBottleneckExit',
             'ConfidencePolicy',
@@ -22,12 +23,12 @@ except Exception as error:
         package='mmpretrain',
         reason=error,
     )
+else:
+    try:
+        from .multi_exit import segmentor
 
-try:
-    from .multi_exit import segmentor
-
-    __all__ += ['segmentor']
-except Exception as error:
-    register_unavailable(
-        MODELS, ('MultiExitEncoderDecoder',), package='mmseg', reason=error
-    )
+        __all__ += ['segmentor']
+    except Exception as error:
+        register_unavailable(
+            MODELS, ('MultiExitEncoderDecoder',), package='mmseg', reason=error
+        )

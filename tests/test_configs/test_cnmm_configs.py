@@ -6,7 +6,8 @@ import pytest
 import torch
 import yaml
 from mmengine.config import Config
-from mmengine.registry import MODELS
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, PARAM_SCHEDULERS
 
 from mmdyn import count_macs, operating_points
 
@@ -49,9 +50,19 @@ def test_names_say_how_they_train(name):
     assert backbone.get('deterministic', False) == ('deterministic' in name)
 
 
-def test_mixing_weights_do_not_decay(name):
-    optimizer = load(name).optim_wrapper
-    assert optimizer.paramwise_cfg.custom_keys['backbone.gamma'].decay_mult == 0
+def test_mixing_weights_learn_slowly_and_do_not_decay(name, mmpretrain_scope):
+    cfg = load(name)
+    model = MODELS.build(cfg.model)
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    schedulers = cfg.param_scheduler
+    for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
+        PARAM_SCHEDULERS.build({**scheduler, 'optimizer': wrapper})
+    gamma = getattr(model.backbone, 'gamma', None)
+    for group in wrapper.param_groups:
+        others = 0 if group['params'][0] is gamma else 1
+        assert (group['weight_decay'] > 0) == others
+        rate = group['lr'] / wrapper.param_groups[-1]['lr']
+        assert rate == pytest.approx(1 if others else 0.1)
 
 
 @pytest.mark.parametrize('name', ['cnmm_15e_digits', 'cnmm_15e_cifar10-folder'])
@@ -62,7 +73,7 @@ def test_points_are_not_searched_on_images_trained_on(name):
     assert not set(train['indices']) & set(val['indices'])
     assert cfg.test_dataloader.dataset.data_prefix != 'train'
     steps = -(-len(train['indices']) // cfg.train_dataloader.batch_size)
-    assert cfg.param_scheduler.total_steps == cfg.train_cfg.max_epochs * steps
+    assert cfg.param_scheduler[-1]['end'] == cfg.train_cfg.max_epochs * steps
 
 
 def test_points_of_the_full_size_model_are_searched_on_the_images_left_out():

@@ -18,7 +18,8 @@ FRONTIER = 'tools/analysis_tools/cnmm_frontier.py'
 
 
 def options(digits):
-    return [o for o in small(digits, 2, 320) if not o.startswith('model.backbone.depth')]
+    others = ('model.backbone.depth', 'param_scheduler')
+    return [o for o in small(digits, 2, 320) if not o.startswith(others)]
 
 
 @pytest.fixture(scope='module')

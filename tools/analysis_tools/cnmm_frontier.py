@@ -37,11 +37,10 @@ from mmdyn.engine.launch import (
 from mmdyn.evaluation.frontier import best_within, thin_envelope
 from mmdyn.evaluation.saved_points import (
     outermost_dynamic_module,
-    points_file,
     save_operating_points,
 )
 from mmdyn.models.backbones import CNMM
-from mmdyn.models.backbones.cnmm import RANKINGS, pruned_point
+from mmdyn.models.backbones.cnmm import RANKINGS
 from mmdyn.visualization.frontier import draw_frontier
 
 
@@ -84,7 +83,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         '--metric',
-        help='metric of the evaluator to rank by, more being better (default: the first)',
+        help='metric to rank by, more being better (default: mIoU, or the first one)',
     )
     add_launch_arguments(parser)
     args = parser.parse_args()
@@ -141,9 +140,9 @@ def _candidates_at(backbone, stages, exit, whole, rankings, levels) -> list[Row]
         if not rows:
             rows.append(Row(whole, exit, numbers[0], None))
         places = np.linspace(0, len(numbers) - 1, levels + 1).round().astype(int)[1:]
-        named = None if ranking == backbone.ranking else ranking
         for number in dict.fromkeys(numbers[i] for i in places if i):
-            rows.append(Row(pruned_point(number, exit, named), exit, number, ranking))
+            point = backbone.pruned_point(number, exit, ranking)
+            rows.append(Row(point, exit, number, ranking))
     return rows
 
 
@@ -162,9 +161,9 @@ def evaluate(
         for key in found
         if key.startswith(f'{names[0]}/') and not key.endswith('/macs_per_image')
     ]
-    metric = metric or measured[0]
+    metric = metric or ('mIoU' if 'mIoU' in measured else measured[0])
     if metric not in measured:
-        raise ValueError(f'unknown metric {metric!r}; measured: {measured}')
+        sys.exit(f'unknown metric {metric!r}; measured: {measured}')
     return metric, [
         replace(
             row,
@@ -172,6 +171,7 @@ def evaluate(
             score=float(found[f'{row.point.name}/{metric}']),
         )
         for row in rows
+        if f'{row.point.name}/macs_per_image' in found
     ]
 
 
@@ -285,9 +285,9 @@ def main() -> None:
     try:
         runner = load_runner(args)
         rows = candidates(unwrapped(runner.model), rankings, args.levels)
-        metric, rows = evaluate(runner, rows, args.metric)
     except ValueError as error:
         sys.exit(str(error))
+    metric, rows = evaluate(runner, rows, args.metric)
     if not is_main_process():
         return
     means = compare(rows, rankings)
@@ -299,18 +299,18 @@ def main() -> None:
     for name, mean in means.items():
         console.print(f'  {name}: {mean:.2f}')
 
-    beside, folder = points_file(args.checkpoint), Path(runner.work_dir)
-    save_operating_points(
-        beside,
+    folder = Path(runner.work_dir)
+    table, picture = folder / 'cnmm_frontier.csv', folder / 'cnmm_frontier.png'
+    write_rows(rows, metric, table)
+    draw(rows, chosen, rankings, metric, picture)
+    points = save_operating_points(
+        args.checkpoint,
         [row.point for row in chosen],
         config=args.config,
-        checkpoint=args.checkpoint,
         metric=metric,
     )
-    write_rows(rows, metric, folder / 'cnmm_frontier.csv')
-    draw(rows, chosen, rankings, metric, folder / 'cnmm_frontier.png')
     console.print('Written to', soft_wrap=True)
-    for path in (beside, folder / 'cnmm_frontier.csv', folder / 'cnmm_frontier.png'):
+    for path in (points, table, picture):
         console.print(f'  {path}', soft_wrap=True)
 
 

@@ -70,9 +70,12 @@ class CNMM(DynamicModule, Backbone):
         samples (int): Draw π that many times in inference, too, and average the class
             probabilities (Table 1), at that many times the cost; 0: expectations. More
             than one takes a model that averages, such as ``mmdyn.MultiExitClassifier``.
-        keep (Sequence[int]): How many functions the operating points keep at most.
+        keep (Sequence[int]): How many functions the operating points keep at most. How
+            few can still make a network depends on the trained mixing weights; a point
+            that keeps fewer is refused when it is set.
         ranking (str): What tells the functions to keep: ``'usage'``, the probability
-            that a chain to the outputs contains them, or ``'mixing_weight'``, π alone.
+            that a chain to the outputs contains them, or ``'mixing_weight'``, π alone, of
+            which functions that leave node 0 have 1: they go last.
         norm_cfg (dict): Config of the norms.
         norm_eval (bool): Keep BN statistics fixed in training.
         init_cfg (dict | list | None): Initialisation; ``None``: Kaiming, γ = 0.
@@ -121,7 +124,7 @@ class CNMM(DynamicModule, Backbone):
         if deterministic and (samples or keep):
             raise ValueError(
                 'a deterministic sum has no mixing weights to draw from or to prune by: '
-                f'samples must be 0 and keep empty, got {samples} and {tuple(keep)}'
+                f'samples must be 0 and keep empty, got {samples} and {keep}'
             )
         self.channels = tuple(channels)
         self.out_indices = _checked_outputs(out_indices, last=len(self.scales) - 1)
@@ -133,22 +136,34 @@ class CNMM(DynamicModule, Backbone):
         self.norm_eval = norm_eval
 
         self.functions = live_functions(all_functions(self.scales), self.out_indices)
-        nodes = sorted({n for f in self.functions for n in f} | set(self.out_indices))
+        nodes = range(len(self.scales))
+        unused = set(nodes) - {t for t, _ in self.functions} - set(self.out_indices)
+        if unused:
+            raise ValueError(
+                f'no function leads from nodes {sorted(unused)} to an output: all later '
+                f'nodes are finer; got scales {self.scales} and out_indices '
+                f'{self.out_indices}'
+            )
         self.stem, stem_stride = _make_stem(stem, in_channels, channels[0], norm_cfg)
         self.strides = tuple(stem_stride * 2**scale for scale in self.scales)
         self.norms = nn.ModuleDict(
             {str(n): build_norm_layer(norm_cfg, self.width(n))[1] for n in nodes}
         )
         self.fan_outs = nn.ModuleDict(
-            {str(n): self._make_fan_outs(n) for n in nodes if n != nodes[-1]}
+            {str(n): self._make_fan_outs(n) for n in nodes[:-1]}
         )
         self.mixed = tuple(f for f in self.functions if f[0] > 0)
         if not deterministic:
             self.gamma = nn.Parameter(torch.zeros(len(self.mixed)))
         self._carved: dict = {}
-        self._keep_points = tuple(pruned_point(number) for number in keep)
+        self.keep = self._checked_keep(keep)
+
+    def _checked_keep(self, keep: Sequence[int]) -> tuple[int, ...]:
+        if not isinstance(keep, Sequence) or len(set(keep)) < len(keep):
+            raise ValueError(f'keep must be a sequence of different numbers, got {keep}')
         for number in keep:
             self.check_settings(dict(keep=number))
+        return tuple(keep)
 
     def _make_fan_outs(self, node: int) -> nn.ModuleDict:
         """The functions that leave a node, by the scale that they lead to."""
@@ -174,7 +189,8 @@ class CNMM(DynamicModule, Backbone):
 
     @property
     def operating_points(self) -> tuple[OperatingPoint, ...]:
-        return (*self._keep_points, FULL, *self.found_points)
+        pruned = tuple(self.pruned_point(number) for number in self.keep)
+        return (*pruned, FULL, *self.found_points)
 
     @property
     def dense_operating_point(self) -> OperatingPoint:
@@ -203,6 +219,29 @@ class CNMM(DynamicModule, Backbone):
         if not self.deterministic:
             weights.update(zip(self.mixed, self.gamma.detach().sigmoid().tolist()))
         return weights
+
+    def pruned_point(
+        self, keep: int, exit: int | None = None, ranking: str | None = None
+    ) -> OperatingPoint:
+        """Describe the operating point that keeps some functions.
+
+        Args:
+            keep (int): How many functions run, at most.
+            exit (int | None): The exit to leave at, from 1, in a model that has exits.
+            ranking (str | None): As of :meth:`carvings`.
+
+        Returns:
+            OperatingPoint: For example ``'exit=2,keep=20'``; a ranking that is not the
+            model's own is part of the name.
+        """
+        settings = dict(keep=keep, ranking=ranking or self.ranking)
+        name = f'keep={keep}'
+        if exit is not None:
+            settings['exit'] = exit
+            name = f'exit={exit},{name}'
+        if settings['ranking'] != self.ranking:
+            name = f'{name},ranking={ranking}'
+        return OperatingPoint(name, settings)
 
     def carvings(
         self, stages: Sequence[int] | None = None, ranking: str | None = None
@@ -258,19 +297,29 @@ class CNMM(DynamicModule, Backbone):
                 samples leave before.
 
         Returns:
-            Subnetwork: It shares the weights of the model.
+            Subnetwork: It shares the weights of the model. Where γ was changed through
+            ``.data``, call ``eval()`` or ``train()`` first: that goes unnoticed.
 
         Raises:
             ValueError: If there are not so many functions, or so few would leave an
                 output without a path from the input.
         """
-        # What is carved depends on γ alone; a change in place raises its version.
-        state = keep and (self.gamma.data_ptr(), _version(self.gamma))
-        key = keep, ranking, stages and tuple(stages), lazily
-        if key not in self._carved or self._carved[key][0] != state:
-            subnetwork = self._carve(keep, ranking, stages, lazily)
-            self._carved[key] = state, subnetwork
+        stages = None if stages is None else tuple(stages)
+        key = keep, ranking, stages, lazily
+        # What is carved depends on γ alone; a change in place raises its version. In
+        # exports γ is a stand-in without values: what the point carved before holds.
+        if key not in self._carved or self._is_outdated(self._carved[key][0]):
+            self._carved[key] = self._gamma_version(), self._carve(*key)
         return self._carved[key][1]
+
+    def _gamma_version(self) -> int:
+        if self.deterministic or self.gamma.is_inference():
+            return 0
+        return self.gamma._version
+
+    def _is_outdated(self, version: int) -> bool:
+        traced = not self.deterministic and type(self.gamma) is not nn.Parameter
+        return not traced and self._gamma_version() != version
 
     def _carve(self, keep, ranking, stages, lazily) -> Subnetwork:
         outputs = self._outputs(stages)
@@ -283,7 +332,8 @@ class CNMM(DynamicModule, Backbone):
             if functions is None:
                 raise ValueError(
                     f'keep={keep} would leave an output without a path from the input: '
-                    f'nodes {outputs} need at least {len(carvings[-1])} functions, '
+                    f'the last {len(carvings[-1])} functions by '
+                    f'{ranking or self.ranking} that lead to nodes {outputs} are '
                     f'{carvings[-1]}'
                 )
         return Subnetwork(self, functions, outputs, lazily)
@@ -296,8 +346,13 @@ class CNMM(DynamicModule, Backbone):
         """Nodes of some outputs, given by their numbers."""
         if stages is None:
             return self.out_indices
-        for number in stages:
-            check_between('stages', number, 1, len(self.out_indices))
+        valid = range(1, len(self.out_indices) + 1)
+        rises = list(stages) == sorted(set(stages))
+        if not (stages and rises and set(stages) <= set(valid)):
+            raise ValueError(
+                f'stages must be rising numbers in 1…{len(self.out_indices)}, got '
+                f'{list(stages)}'
+            )
         return tuple(self.out_indices[number - 1] for number in stages)
 
     def draw_mixing_weights(self, images: int) -> dict[Function, Tensor]:
@@ -308,8 +363,11 @@ class CNMM(DynamicModule, Backbone):
 
         Returns:
             dict[Function, Tensor]: Samples of shape (N, 1, 1, 1) where the mode of the
-            model asks for them, otherwise expectations, scalars.
+            model asks for them, otherwise expectations, scalars. Empty for a
+            deterministic sum.
         """
+        if self.deterministic:
+            return {}
         draws = self.sampling if self.training else self.samples
         if not draws:
             return dict(zip(self.mixed, self.gamma.sigmoid().unbind()))
@@ -336,29 +394,9 @@ class CNMM(DynamicModule, Backbone):
         return self.carve(**self.operating_point.settings)(x)
 
 
-def pruned_point(
-    keep: int, exit: int | None = None, ranking: str | None = None
-) -> OperatingPoint:
-    """Describe the operating point that keeps some functions.
-
-    Args:
-        keep (int): How many functions run, at most.
-        exit (int | None): The exit to leave at, from 1, in a model that has exits.
-        ranking (str | None): As of :meth:`CNMM.carvings`; ``None``: the model's own.
-
-    Returns:
-        OperatingPoint: For example ``'exit=2,keep=20'``.
-    """
-    settings = dict(exit=exit, keep=keep, ranking=ranking)
-    settings = {name: value for name, value in settings.items() if value is not None}
-    return OperatingPoint(','.join(f'{k}={v}' for k, v in settings.items()), settings)
-
-
-def _version(tensor: Tensor) -> int:
-    return 0 if tensor.is_inference() else tensor._version
-
-
 def _checked_scales(scales: Sequence[int], channels: Sequence[int]) -> tuple[int, ...]:
+    if not isinstance(scales, Sequence):
+        raise ValueError(f'scales must be a sequence, got {scales!r}')
     scales = tuple(scales)
     if len(scales) < 3:
         raise ValueError(

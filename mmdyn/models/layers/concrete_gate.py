@@ -24,7 +24,7 @@ def sample_concrete(logits: Tensor, number: int, temperature: float) -> Tensor:
         Tensor: Samples in (0, 1) of shape (N, M), in single precision.
     """
     gate = RelaxedBernoulli(
-        logits.new_tensor(temperature).float(),
+        logits.new_full((), temperature).float(),
         logits=logits.float(),
         validate_args=False,
     )

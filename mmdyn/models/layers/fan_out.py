@@ -51,10 +51,10 @@ class FanOut(nn.Module):
         """
         places = [self.targets.index(target) for target in targets]
         first, last = places[0], places[-1]
-        weight = self.conv.weight.unflatten(0, (len(self.targets), -1))
+        weight, width = self.conv.weight, self.out_channels
         if last - first + 1 == len(places):
-            return weight[first : last + 1].flatten(0, 1)
-        return weight[places].flatten(0, 1)
+            return weight[first * width : (last + 1) * width]
+        return torch.cat([weight[i * width : (i + 1) * width] for i in places])
 
     def forward(self, x: Tensor, targets: Sequence[int]) -> tuple[Tensor, ...]:
         """Compute the functions to some targets.

@@ -24,7 +24,10 @@ class SubnetworkPart(NamedTuple):
 
     Args:
         forward (Callable): Maps the state before to the state after, images in the first
-            part. A state holds the maps that later parts need, by node.
+            part. A state is a dict of what later parts need: ``held``, the mixtures h^s
+            of nodes that are not complete, ``active``, maps of complete nodes behind norm
+            and ReLU, both by node, and ``weights``, the mixing weights of this forward
+            pass, by function.
         node (int): The node of the output.
     """
 
@@ -77,80 +80,71 @@ class Subnetwork:
         return tuple(features)
 
     def parts(self) -> list[SubnetworkPart]:
-        """The parts of one forward pass, one for each output.
-
-        The mixing weights that the first part draws hold for the others.
-        """
-        forward_pass = _ForwardPass(self)
-        first = SubnetworkPart(forward_pass.start, self.outputs[0])
+        """The parts of a forward pass, one for each output."""
+        first = SubnetworkPart(self._start, self.outputs[0])
         later = [
-            SubnetworkPart(partial(forward_pass.go_on, node=node, last=last), node)
+            SubnetworkPart(partial(self._go_on, node=node, last=last), node)
             for last, node in zip(self.outputs, self.outputs[1:])
         ]
         return [first, *later]
 
-
-class _ForwardPass:
-    """One forward pass, with its mixing weights.
-
-    Its state is a dict of two: ``held``, the mixtures h^s of nodes that are not complete,
-    and ``active``, maps of complete nodes behind norm and ReLU.
-    """
-
-    def __init__(self, subnetwork: Subnetwork):
-        self.subnetwork = subnetwork
-        self.model = subnetwork.model
-
-    def start(self, images: Tensor) -> dict:
+    def _start(self, images: Tensor) -> dict:
         """Compute the nodes up to the first output."""
-        if not self.model.deterministic:
-            self.weights = self.model.draw_mixing_weights(len(images))
-        held = {0: self.model.stem(images)}
-        return self._complete(held, {}, range(self.subnetwork.outputs[0] + 1))
+        state = dict(
+            held={0: self.model.stem(images)},
+            active={},
+            weights=self.model.draw_mixing_weights(len(images)),
+        )
+        return self._complete(state, range(self.outputs[0] + 1))
 
-    def go_on(self, state: dict, node: int, last: int) -> dict:
+    def _go_on(self, state: dict, node: int, last: int) -> dict:
         """Compute the nodes up to an output, ``node``, from those up to the one before,
         ``last``."""
-        held, active = dict(state['held']), dict(state['active'])
+        state = {name: dict(tensors) for name, tensors in state.items()}
         nodes = range(last + 1, node + 1)
-        if self.subnetwork.lazily:
-            for t, x in active.items():
-                self._run_functions(t, x, held, nodes)
-        return self._complete(held, active, nodes)
+        if self.lazily:
+            for t in state['active']:
+                self._run_functions(t, state, nodes)
+        return self._complete(state, nodes)
 
-    def _complete(self, held: dict, active: dict, nodes: range) -> dict:
+    def _complete(self, state: dict, nodes: range) -> dict:
         """Complete some nodes, given all that leads to them from those before."""
+        held, active = state['held'], state['active']
+        output = nodes[-1]
         for t in nodes:
             if t not in held:  # no function leads there
                 continue
-            x = nn.functional.relu(self.model.norms[str(t)](held.pop(t)), inplace=True)
-            active[t] = x
-            horizon = nodes[-1] if self.subnetwork.lazily else self.subnetwork.outputs[-1]
-            self._run_functions(t, x, held, range(t + 1, horizon + 1))
-        output = nodes[-1]
-        active = {
+            x = self.model.norms[str(t)](held.pop(t))
+            active[t] = nn.functional.relu(x, inplace=True)
+            horizon = output if self.lazily else self.outputs[-1]
+            self._run_functions(t, state, range(t + 1, horizon + 1))
+        state['active'] = {
             t: x for t, x in active.items() if t == output or self._serves(t, output)
         }
-        return dict(held=held, active=active)
+        return state
 
     def _serves(self, node: int, output: int) -> bool:
         """Whether functions of a node are left for later outputs."""
-        return self.subnetwork.lazily and any(
-            t == node and s > output for t, s in self.subnetwork.functions
-        )
+        return self.lazily and any(t == node and s > output for t, s in self.functions)
 
-    def _run_functions(self, t: int, x: Tensor, held: dict, nodes: range) -> None:
+    def _run_functions(self, t: int, state: dict, nodes: range) -> None:
         """Run the functions from node t to some nodes and mix in what they give."""
-        for fan_out, targets in self.subnetwork.fan_outs.get(t, ()):
+        held, weights = state['held'], state['weights']
+        for fan_out, targets in self.fan_outs.get(t, ()):
             wanted = [s for s in targets if s in nodes]
-            if wanted:
-                for s, value in zip(wanted, fan_out(x, wanted)):
-                    held[s] = self._mix((t, s), held.get(s), value)
+            if not wanted:
+                continue
+            for s, value in zip(wanted, fan_out(state['active'][t], wanted)):
+                held[s] = _mix(held.get(s), value, weights.get((t, s)))
 
-    def _mix(self, function: Function, held: Tensor | None, value: Tensor) -> Tensor:
-        """Eq. 7: a function's output replaces what its node held, with weight π."""
-        if held is None:
-            return value
-        if self.model.deterministic:
-            return held + value
-        return torch.lerp(held, value, self.weights[function].to(value.dtype))
+
+def _mix(held: Tensor | None, value: Tensor, weight: Tensor | None) -> Tensor:
+    """Eq. 7: a function's output replaces what its node held, with weight π.
+
+    Without a weight, in a deterministic sum, it is added.
+    """
+    if held is None:
+        return value
+    if weight is None:
+        return held + value
+    return torch.lerp(held, value, weight.to(value.dtype))

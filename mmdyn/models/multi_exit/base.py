@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
 
 from mmdyn.models.arguments import check_between
 from mmdyn.models.backbones import CNMM
@@ -20,8 +23,9 @@ __all__ = ['MultiExitModel', 'run']
 class MultiExitModel(DynamicModule):
     """Base of models with exits behind stages of their ``backbone``.
 
-    Its operating points are ``exit=1`` to ``exit=M``, those of the policy, and those
-    found by a search, which may leave functions of an ``mmdyn.CNMM`` out.
+    Its operating points are ``exit=1`` to ``exit=M``, those of the policy, for each
+    ``keep`` of an ``mmdyn.CNMM`` ``exit=i,keep=K`` where the exit has more functions, and
+    those found by a search.
 
     Attributes:
         backbone (nn.Module): A backbone that ``cut_into_stages`` knows.
@@ -47,7 +51,20 @@ class MultiExitModel(DynamicModule):
         """
         stages = cut_into_stages(self.backbone)
         self.exit_stages = (*_checked_exit_stages(exits, len(stages)), len(stages))
+        self._pruned_points = self._take_over_pruning()
         return stages
+
+    def _take_over_pruning(self) -> tuple[OperatingPoint, ...]:
+        """Points of the backbone's ``keep``, which means less for an early exit."""
+        if not isinstance(self.backbone, CNMM):
+            return ()
+        numbers, self.backbone.keep = self.backbone.keep, ()
+        return tuple(
+            self.backbone.pruned_point(keep, exit)
+            for exit, stage in enumerate(self.exit_stages, 1)
+            for keep in numbers
+            if keep < len(self.backbone.carve(stages=[stage]).functions)
+        )
 
     @property
     def num_exits(self) -> int:
@@ -60,7 +77,7 @@ class MultiExitModel(DynamicModule):
             for i in range(1, self.num_exits + 1)
         )
         adaptive = self.policy.operating_points if self.policy else ()
-        return fixed + adaptive + self.found_points
+        return fixed + adaptive + self._pruned_points + self.found_points
 
     @property
     def dense_operating_point(self) -> OperatingPoint:
@@ -87,7 +104,10 @@ class MultiExitModel(DynamicModule):
             self.parts([point.settings['exit'] - 1], point.settings)
 
     def parts(
-        self, exits: Sequence[int], settings: Mapping = MappingProxyType({}), **carving
+        self,
+        exits: Sequence[int],
+        settings: Mapping = MappingProxyType({}),
+        lazily: bool = False,
     ) -> list[list[Stage]]:
         """The stages to run before each of some exits, from the one before it.
 
@@ -97,14 +117,12 @@ class MultiExitModel(DynamicModule):
         Args:
             exits (Sequence[int]): Places of the exits, from 0.
             settings (Mapping): Of the operating point.
-            **carving: Further arguments of :meth:`mmdyn.models.backbones.CNMM.carve`.
+            lazily (bool): As of :meth:`mmdyn.models.backbones.CNMM.carve`.
         """
         ends = [self.exit_stages[exit] for exit in exits]
         if isinstance(self.backbone, CNMM):
-            settings = {**self.backbone.operating_point.settings, **settings}
-            for name in ('keep', 'ranking'):
-                carving[name] = settings.get(name)
-            subnetwork = self.backbone.carve(stages=ends, **carving)
+            keep, ranking = settings.get('keep'), settings.get('ranking')
+            subnetwork = self.backbone.carve(keep, ranking, ends, lazily)
             return [[stage] for stage in cut_into_stages(subnetwork)]
         stages = cut_into_stages(self.backbone)
         return [stages[start:end] for start, end in zip([0, *ends], ends)]
@@ -113,7 +131,8 @@ class MultiExitModel(DynamicModule):
         """Logits whose class probabilities are the average over the backbone's draws.
 
         Args:
-            logits_of_one (Callable[[], Tensor]): Runs the model once; logits (N, K, …).
+            logits_of_one (Callable[[], Tensor]): Runs the model once; logits (N, K, …),
+                of one class against the rest if K is 1.
 
         Returns:
             Tensor: Logits (N, K, …); those of one run where nothing is to be averaged.
@@ -121,7 +140,11 @@ class MultiExitModel(DynamicModule):
         draws = getattr(self.backbone, 'samples', 0)
         if draws < 2:
             return logits_of_one()
-        return (sum(logits_of_one().softmax(dim=1) for _ in range(draws)) / draws).log()
+        logits = torch.stack([logits_of_one() for _ in range(draws)])
+        # In logarithms: the average of small probabilities must not become 0.
+        if logits.shape[2] == 1:
+            return logsigmoid(logits).logsumexp(0) - logsigmoid(-logits).logsumexp(0)
+        return logits.log_softmax(dim=2).logsumexp(0) - math.log(draws)
 
 
 def run(part: Sequence[Stage], x) -> tuple[Any, Tensor]:

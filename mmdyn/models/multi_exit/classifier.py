@@ -215,6 +215,8 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
 
 def _keep(x: Tensor | dict, kept: Tensor) -> Tensor | dict:
     """The kept samples of what a stage gives, in the same memory format."""
+    if isinstance(x, Tensor) and x.dim() == 0:
+        return x  # the same for all samples
     if isinstance(x, dict):
         return {name: _keep(value, kept) for name, value in x.items()}
     channels_last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)

@@ -21,9 +21,9 @@ class MultiExitEncoderDecoder(MultiExitModel, EncoderDecoder):
     """mmseg's ``EncoderDecoder`` with exits along its backbone.
 
     Backbone, decode head and auxiliary head are those of the stock segmentor, under the
-    same names; the decode head is the last exit. All exits are trained together, with
-    the sum of their losses. In inference the backbone stops at the exit, and no other
-    exit's head runs.
+    same names; the decode head is the last exit. There is no neck. All exits are trained
+    together, with the sum of their losses. In inference the backbone stops at the exit,
+    and no other exit's head runs.
 
     Its operating points are ``exit=1`` to ``exit=M`` and those found by a search.
 
@@ -32,14 +32,14 @@ class MultiExitEncoderDecoder(MultiExitModel, EncoderDecoder):
         decode_head (dict): mmseg head of the last exit.
         exits (Sequence[dict]): The earlier exits from first to last. In each, ``stage``
             is the number (from 1) of the stage that it follows and ``head`` an mmseg
-            head, whose ``in_channels`` and ``num_classes`` are filled in where it is
-            silent. Without a ``head`` the exit shares the decode head.
+            head, whose ``in_channels``, ``num_classes`` and ``out_channels`` are filled
+            in where it is silent. Without a ``head`` the exit shares the decode head.
         auxiliary_head (dict | list | None): As in ``EncoderDecoder``; ``in_index`` counts
             the stages.
         train_cfg (dict | None): As in ``EncoderDecoder``.
         test_cfg (dict | None): As in ``EncoderDecoder``.
         data_preprocessor (dict | None): As in ``EncoderDecoder``.
-        pretrained (str | None): Checkpoint to start the backbone from.
+        pretrained (str | None): Checkpoint to start the backbone from, if it takes one.
         init_cfg (dict | list | None): Initialisation.
 
     Raises:
@@ -76,7 +76,7 @@ class MultiExitEncoderDecoder(MultiExitModel, EncoderDecoder):
             for cfg, number in zip(exits, self.exit_stages)
         )
         for exit, number in enumerate(self.exit_stages):
-            _check_head(self.head_at(exit), exit + 1, number, stages[number - 1])
+            self._check_head(exit, number, stages[number - 1])
 
     def _build_exit(self, cfg: dict, stage: Stage) -> nn.Module:
         """The head of an early exit; a place holder where it shares the decode head."""
@@ -85,8 +85,32 @@ class MultiExitEncoderDecoder(MultiExitModel, EncoderDecoder):
             raise ValueError(f"exits have a 'stage' and a 'head', got {sorted(unknown)}")
         if cfg.get('head') is None:
             return nn.Identity()
-        filled = dict(in_channels=stage.out_channels, num_classes=self.num_classes)
+        filled = dict(
+            in_channels=stage.out_channels,
+            num_classes=self.num_classes,
+            out_channels=self.out_channels,
+        )
         return MODELS.build({**filled, **cfg['head']})
+
+    def _check_head(self, exit: int, number: int, stage: Stage) -> None:
+        """Check that a head takes what its stage gives, and gives what the others do."""
+        head = self.head_at(exit)
+        if head.in_index not in (-1, number - 1):
+            raise ValueError(
+                f'the head of exit {exit + 1} has in_index={head.in_index}, but takes '
+                f'the features of stage {number}: in_index must be -1 or {number - 1}'
+            )
+        if head.in_channels != stage.out_channels:
+            raise ValueError(
+                f'the head of exit {exit + 1} has in_channels={head.in_channels}, but '
+                f'stage {number} gives {stage.out_channels}'
+            )
+        if (head.num_classes, head.out_channels) != (self.num_classes, self.out_channels):
+            raise ValueError(
+                f'the head of exit {exit + 1} has num_classes={head.num_classes} and '
+                f'out_channels={head.out_channels}, the decode head '
+                f'{self.num_classes} and {self.out_channels}'
+            )
 
     def head_at(self, exit: int) -> nn.Module:
         """The head of an exit, from 0."""
@@ -141,17 +165,3 @@ class MultiExitEncoderDecoder(MultiExitModel, EncoderDecoder):
         if self.with_auxiliary_head:
             losses.update(self._auxiliary_head_forward_train(features, data_samples))
         return losses
-
-
-def _check_head(head: nn.Module, exit: int, number: int, stage: Stage) -> None:
-    """Check that a head takes what its stage gives."""
-    if head.in_index not in (-1, number - 1):
-        raise ValueError(
-            f'the head of exit {exit} has in_index={head.in_index}, but takes the '
-            f'features of stage {number}: in_index must be -1 or {number - 1}'
-        )
-    if head.in_channels != stage.out_channels:
-        raise ValueError(
-            f'the head of exit {exit} has in_channels={head.in_channels}, but stage '
-            f'{number} gives {stage.out_channels}'
-        )

@@ -93,7 +93,7 @@ def _(backbone: StockResNet) -> list[Stage]:
 
 @cut_into_stages.register
 def _(backbone: CNMM) -> list[Stage]:
-    return cut_into_stages(backbone.carve(**backbone.operating_point.settings))
+    return cut_into_stages(backbone.carve())
 
 
 @cut_into_stages.register

@@ -76,7 +76,9 @@ def test_linear_recursion_is_the_expectation_over_all_chains(scales):
 @given(st.lists(st.integers(0, 2), min_size=2, max_size=6), st.integers(1, 9), st.data())
 def test_one_convolution_a_node_and_scale_is_function_by_function(scales, size, data):
     last = len(scales)
-    nodes = data.draw(st.sets(st.integers(1, last - 1))) if last > 1 else set()
+    nodes = data.draw(st.sets(st.integers(1, last - 1)))
+    # Every node leads to an output, or is one.
+    nodes |= {n for n in range(1, last) if all(s < scales[n - 1] for s in scales[n:])}
     model = random_cnmm((0, *scales), out_indices=(*sorted(nodes), last))
     images = torch.rand(2, 3, size, size + 1)
     with torch.no_grad():
@@ -95,7 +97,7 @@ def test_convolutions_that_run():
     model = random_cnmm()
     ran = []
     for module in model.modules():
-        if isinstance(module, torch.nn.Module) and hasattr(module, 'targets'):
+        if hasattr(module, 'targets'):
             module.register_forward_hook(lambda *_: ran.append(1))
     outputs_of(model, torch.rand(1, 3, 16, 16))
     # Each node leads to each scale that has a later node which is not finer.
@@ -209,7 +211,7 @@ def test_deterministic_sum():
 class TestPruning:
     @pytest.mark.parametrize('ranking', ['usage', 'mixing_weight'])
     @pytest.mark.parametrize('stages', [None, [1], [2]])
-    def test_carving_is_the_model_with_those_weights_at_zero(self, ranking, stages):
+    def test_carving_is_the_recursion_over_what_is_left(self, ranking, stages):
         model = random_cnmm()
         images = torch.rand(2, 3, 17, 16)
         for functions in model.carvings(stages, ranking):
@@ -252,7 +254,6 @@ class TestPruning:
     def test_executed_macs_are_those_of_what_is_left(self, ranking):
         model = random_cnmm(ranking=ranking)
         for functions in model.carvings():
-            model.offer_points([])
             point = f'keep={len(functions)}'
             pruned = random_cnmm(ranking=ranking, keep=(len(functions),))
             pruned.load_state_dict(model.state_dict())
@@ -324,6 +325,13 @@ class TestRefusals:
             (dict(ranking='size'), "ranking must be one of .*'size'"),
             (dict(temperature=0), 'temperature must be above 0, got 0'),
             (dict(samples=-1), 'samples must be 0 or a number of draws, got -1'),
+            (dict(scales=5), 'scales must be a sequence, got 5'),
+            (
+                dict(scales=(0, 1, 0, 0), out_indices=None),
+                r'from nodes \[1\] to an output',
+            ),
+            (dict(keep=5), 'keep must be a sequence of different numbers, got 5'),
+            (dict(keep=(5, 5)), r'different numbers, got \(5, 5\)'),
             (dict(keep=(0,)), r'keep must lie in 1…18, got 0'),
             (dict(keep=(19,)), r'keep must lie in 1…18, got 19'),
             (dict(deterministic=True, keep=(9,)), 'no mixing weights'),
@@ -346,8 +354,9 @@ class TestRefusals:
         model = random_cnmm()
         with pytest.raises(ValueError, match=r"knows the settings .*'budget'"):
             model.check_settings(dict(budget=0.5))
-        with pytest.raises(ValueError, match=r'stages must lie in 1…2, got 3'):
-            model.carve(stages=[3])
+        for stages in ([3], [2, 1], [1, 1], []):
+            with pytest.raises(ValueError, match=r'stages must be rising numbers in 1…2'):
+                model.carve(stages=stages)
 
 
 def test_built_from_a_config_without_imports():
@@ -366,6 +375,16 @@ def test_copies_and_state_dicts():
     for same in (copy.deepcopy(model), pickle.loads(pickle.dumps(model)), other):
         for found, wanted in zip(outputs_of(same, image), expected):
             assert torch.equal(found, wanted)
+
+
+@pytest.mark.skipif(not hasattr(torch.export, 'Dim'), reason='needs torch 2.2')
+@pytest.mark.parametrize('point', ['keep=9', 'full'])
+def test_a_pruned_network_can_be_exported(point):
+    model, image = random_cnmm(keep=(9,)), torch.rand(1, 3, 16, 16)
+    set_operating_point(model, point)
+    program = torch.export.export(model, (image,))
+    for found, expected in zip(program.module()(image), outputs_of(model, image)):
+        assert torch.allclose(found, expected, atol=1e-5)
 
 
 def test_channels_last_and_half_precision():

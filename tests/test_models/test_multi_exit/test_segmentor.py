@@ -4,7 +4,7 @@ import pytest
 import torch
 from cnmm_reference import analytic_macs
 
-pytest.importorskip('mmseg')
+pytest.importorskip('mmseg.models')
 
 from mmengine.config import ConfigDict
 from mmengine.structures import PixelData
@@ -169,6 +169,34 @@ def test_predictions_average_draws():
     assert torch.allclose(torch.stack(found), sum(draws) / 3, atol=1e-5)
 
 
+def test_binary_predictions_average_draws():
+    binary = dict(
+        head(6),
+        num_classes=2,
+        out_channels=1,
+        threshold=0.3,
+        loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=True),
+    )
+    early = {k: v for k, v in binary.items() if k not in ('num_classes', 'out_channels')}
+    model = build(dict(CNMM, samples=3), binary, [dict(stage=1, head=early)])
+    torch.nn.init.normal_(model.backbone.gamma)
+    images, truth = torch.rand(2, 3, 16, 16), samples(2)
+    for point in ('exit=1', 'exit=2'):
+        with torch.no_grad(), at_operating_point(model, point):
+            model.backbone.samples = 3
+            torch.manual_seed(1)
+            found = torch.stack([p.seg_logits.data for p in model.predict(images, truth)])
+            torch.manual_seed(1)
+            model.backbone.samples = 1
+            draws = [
+                torch.stack([p.seg_logits.data for p in model.predict(images, truth)])
+                for _ in range(3)
+            ]
+        # mmseg writes the probabilities of a head with one channel.
+        expected = sum(d.sigmoid() for d in draws) / 3
+        assert torch.allclose(found.sigmoid(), expected, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ('backbone', 'decode_head', 'exits', 'message'),
     [
@@ -184,6 +212,12 @@ def test_predictions_average_draws():
             head(64, in_index=3),
             [dict(stage=1, head=head(16))],
             r'exit 2 has in_index=3, .* must be -1 or 2',
+        ),
+        (
+            CNMM,
+            head(6),
+            [dict(stage=1, head=dict(head(6), num_classes=7, out_channels=7))],
+            'exit 1 has num_classes=7 and out_channels=7, the decode head 4 and 4',
         ),
         (CNMM, head(6), [dict(stage=3)], r"a rising 'stage' in 1…2"),
         (CNMM, head(6), [], 'at least one exit'),
