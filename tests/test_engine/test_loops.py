@@ -282,3 +282,37 @@ def test_point_in_force_comes_back_after_a_failure(tmp_path):
     with pytest.raises(ZeroDivisionError):
         runner.test()
     assert runner.model.operating_point.name == 'layers=2'
+
+
+class Shallow(Layers):
+    """Its weights do not allow two layers, nor, if told so, anything."""
+
+    refused = ('layers=2',)
+
+    def check_runnable(self, point):
+        if point.name in self.refused:
+            raise ValueError(f'no path to layer {point.settings["n"]}')
+
+
+@pytest.mark.parametrize('kind', ['val', 'test'])
+def test_points_that_the_weights_do_not_allow_are_left_out(tmp_path, kind):
+    runner = make_runner(tmp_path, Shallow(), kind=kind)
+    warned = []
+    runner.logger.warning = lambda text, *_: warned.append(text)
+    metrics = runner.test() if kind == 'test' else runner.val()
+    assert {name.split('/')[0] for name in metrics} == {'layers=1', 'layers=3', 'count'}
+    assert warned == ['layers=2 is left out: no path to layer 2']
+    if kind == 'test':
+        report = OperatingPointReport.load(tmp_path / 'operating_points.json')
+        assert [p.name for p in report.points] == ['layers=1', 'layers=3']
+        assert all(point.latency_ms['median'] > 0 for point in report.points)
+
+
+def test_no_point_that_the_weights_allow(tmp_path):
+    model = Shallow()
+    model.refused = ('layers=1', 'layers=2')
+    runner = make_runner(tmp_path, model, points=['layers=1', 'layers=2'])
+    with pytest.raises(
+        ValueError, match='layers=1 is left out: .*; layers=2 is left out'
+    ):
+        runner.test()

@@ -256,7 +256,8 @@ class CNMM(DynamicModule, Backbone):
 
         Returns:
             list[tuple[Function, ...]]: The functions that run, from all to the fewest
-            that still lead from the input to each output.
+            that still lead from the input to each output. Of a deterministic sum nothing
+            can be removed.
 
         Raises:
             ValueError: For an output or a ranking that does not exist.
@@ -266,7 +267,7 @@ class CNMM(DynamicModule, Backbone):
         self.check_settings(dict(ranking=ranking))
         weights = self.mixing_weights()
         carvings = [live_functions(self.functions, outputs)]
-        while len(carvings[-1]) > 1:
+        while len(carvings[-1]) > 1 and not self.deterministic:
             left = {f: weights[f] for f in carvings[-1]}
             importance = (
                 usage_probabilities(left, outputs) if ranking == 'usage' else left
