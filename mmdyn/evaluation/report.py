@@ -13,7 +13,7 @@ from typing import Any
 
 from mmdyn.visualization.curve import draw_curve, pareto_mask
 
-__all__ = ['OperatingPointReport', 'PointResult']
+__all__ = ['OperatingPointReport', 'PointResult', 'console_for_tables']
 
 STEM = 'operating_points'
 """Name of the written files, less their suffix."""
@@ -108,12 +108,7 @@ class OperatingPointReport:
 
     def print(self) -> None:
         """Print the table to stdout."""
-        from rich.console import Console
-
-        console = Console()
-        if not console.is_terminal:  # rich assumes 80 columns and would cut names short
-            console = Console(width=200)
-        console.print(self._table())
+        console_for_tables().print(self._table())
 
     def _table(self):
         from rich.table import Table
@@ -201,6 +196,15 @@ class OperatingPointReport:
             dense_macs=self.dense_macs_per_image,
             dense_score=dense[0].score(self.metric) if dense else None,
         )
+
+
+def console_for_tables():
+    """A console that keeps long names whole where the output is not a terminal."""
+    from rich.console import Console
+
+    console = Console()
+    # For a pipe or a file rich assumes 80 columns.
+    return console if console.is_terminal else Console(width=200)
 
 
 def _cell(value: float, digits: int) -> str:

@@ -2,8 +2,7 @@
 
 Runs each exit at several levels of pruning on the validation data of the config, keeps
 the upper envelope of score against executed MACs, and writes its points beside the
-checkpoint, where tools/test.py finds them. No training. Where functions are
-ranked in both ways, the points are those of the better one.
+checkpoint, where tools/test.py finds them. No training.
 
 example: python tools/analysis_tools/cnmm_frontier.py CONFIG CHECKPOINT --points 8
 """
@@ -35,6 +34,7 @@ from mmdyn.engine.launch import (
     use_pinned_memory,
 )
 from mmdyn.evaluation.frontier import best_within, thin_envelope
+from mmdyn.evaluation.report import console_for_tables
 from mmdyn.evaluation.saved_points import (
     outermost_dynamic_module,
     save_operating_points,
@@ -73,7 +73,7 @@ def parse_args() -> argparse.Namespace:
         help='levels of pruning to try at each exit (default: 16)',
     )
     parser.add_argument(
-        '--points', type=int, default=10, help='points to offer, at most (default: 10)'
+        '--points', type=int, default=12, help='points to offer, at most (default: 12)'
     )
     parser.add_argument(
         '--ranking',
@@ -234,6 +234,8 @@ def compare(rows: list[Row], rankings: list[str]) -> dict[str, float]:
         f'functions by {name}': mean_score(of_ranking(rows, name), lowest, highest)
         for name in rankings
     }
+    if len(rankings) > 1:
+        means['functions by either'] = mean_score(rows, lowest, highest)
     if len(exits) > 1:
         means['early exits alone'] = mean_score(exits, lowest, highest)
     return means
@@ -291,9 +293,8 @@ def main() -> None:
     if not is_main_process():
         return
     means = compare(rows, rankings)
-    best = max(rankings, key=lambda name: means[f'functions by {name}'])
-    chosen = choose(of_ranking(rows, best), args.points)
-    console = Console()
+    chosen = choose(rows, args.points)
+    console = console_for_tables()
     print_points(chosen, dense_row(rows), metric, console)
     console.print('Mean of the best score over budgets up to the full cost:')
     for name, mean in means.items():
