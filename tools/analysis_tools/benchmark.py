@@ -24,7 +24,6 @@ from rich.table import Table
 from torch import nn
 
 from mmdyn import count_macs, load_operating_points, set_operating_point
-from mmdyn.engine.hooks.fitting_checkpoint_hook import load_fitting_checkpoint
 from mmdyn.engine.standalone import (
     add_shape_argument,
     build_model,
@@ -36,6 +35,7 @@ from mmdyn.engine.standalone import (
 )
 from mmdyn.evaluation.latency import time_in_turns
 from mmdyn.evaluation.synthetic_masks import budget_in_force, synthetic_masks
+from mmdyn.models.fitting_weights import load_fitting_checkpoint
 
 DTYPES = dict(fp32=torch.float32, bf16=torch.bfloat16, fp16=torch.float16)
 PROFILED_OPERATORS = 12

@@ -18,8 +18,8 @@ import torch
 from mmengine.dataset import Compose, pseudo_collate
 
 from mmdyn import at_operating_point
-from mmdyn.engine.hooks.fitting_checkpoint_hook import load_fitting_checkpoint
 from mmdyn.engine.standalone import build_model, read_config
+from mmdyn.models.fitting_weights import load_fitting_checkpoint
 from mmdyn.operating_point import forward_statistics
 from mmdyn.visualization.ponder_maps import draw_ponder_maps, recorded_masks
 

@@ -16,11 +16,12 @@ from torch import nn
 
 from mmdyn.models.arguments import check_choice
 from mmdyn.models.budgeted import BudgetedModule
+from mmdyn.models.losses.scaled_losses import scaled_losses
 from mmdyn.operating_point import OperatingPoint
 from mmdyn.registry import HOOKS
 
 from .awareness import TargetAwareness, trains_by_epoch
-from .loss_hook import LossHook, scaled, unwrapped
+from .loss_hook import LossHook, unwrapped
 
 __all__ = ['BudgetScheduleHook', 'bounds_progress', 'point_at']
 
@@ -124,7 +125,7 @@ class BudgetScheduleHook(LossHook):
 
     def change_losses(self, model, args, kwargs, losses: dict) -> dict:
         if self.aware is not None:
-            losses = scaled(losses, self.aware.weights[self.point.name])
+            losses = scaled_losses(losses, self.aware.weights[self.point.name])
         for backbone in self.backbones:
             for name, loss in backbone.auxiliary_losses().items():
                 losses[name] = losses.get(name, 0) + self.weight * loss

@@ -12,16 +12,16 @@ import torch
 from mmengine.dist import barrier, is_main_process
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import Tensor, nn
-from torch.nn import functional
 
 from mmdyn.engine.standalone import read_config
+from mmdyn.models.fitting_weights import load_fitting_checkpoint
+from mmdyn.models.losses.distillation_loss import distillation_loss
 from mmdyn.operating_point import dense_operating_point, set_operating_point
 from mmdyn.registry import HOOKS
 
-from .fitting_checkpoint_hook import load_fitting_checkpoint
 from .loss_hook import LossHook, unwrapped
 
-__all__ = ['DistillationHook', 'distillation_loss']
+__all__ = ['DistillationHook']
 
 
 @HOOKS.register_module()
@@ -154,25 +154,6 @@ class _Output:
     def take(self) -> Tensor:
         value, self.value = self.value, None
         return value
-
-
-def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """T² × KL(teacher || student), both softened by the temperature T.
-
-    Args:
-        student (Tensor): Logits (N, K, …).
-        teacher (Tensor): Logits of the same shape.
-        temperature (float): T. The factor T² keeps gradients of the same size.
-
-    Returns:
-        Tensor: Mean over samples and positions, a scalar.
-    """
-    log_student = functional.log_softmax(student.float() / temperature, dim=1)
-    log_teacher = functional.log_softmax(teacher.float() / temperature, dim=1)
-    divergence = functional.kl_div(
-        log_student, log_teacher, reduction='none', log_target=True
-    )
-    return divergence.sum(dim=1).mean() * temperature**2
 
 
 def _module_at(model: nn.Module, path: str, role: str) -> nn.Module:

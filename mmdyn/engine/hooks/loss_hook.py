@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
-from torch import Tensor, nn
+from torch import nn
 
 __all__ = ['LossHook', 'unwrapped']
 
@@ -39,19 +39,3 @@ class LossHook(Hook):
     def change_losses(self, model: nn.Module, args, kwargs, losses: dict) -> dict:
         """Return the losses to use for these; ``args`` and ``kwargs`` are the model's."""
         raise NotImplementedError
-
-
-def scaled(losses: dict, factor: float) -> dict:
-    """The same with every loss multiplied; values that are not losses stay."""
-    return {
-        name: _scale(value, factor) if 'loss' in name else value
-        for name, value in losses.items()
-    }
-
-
-def _scale(value: Tensor | list[Tensor], factor: float):
-    return (
-        [v * factor for v in value]
-        if isinstance(value, (list, tuple))
-        else value * factor
-    )

@@ -6,7 +6,7 @@ from test_engine.test_hooks.budget_runner import Classifier, make_runner
 from torch import nn
 
 from mmdyn.engine import DistillationHook
-from mmdyn.engine.hooks.distillation_hook import distillation_loss
+from mmdyn.models.losses.distillation_loss import distillation_loss
 
 
 def test_loss_against_the_definition():
