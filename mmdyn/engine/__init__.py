@@ -3,6 +3,7 @@ from .hooks import (
     DistillationHook,
     FittingCheckpointHook,
     RandomMasksHook,
+    TrainingStrategyHook,
 )
 from .loops import OperatingPointTestLoop, OperatingPointValLoop
 
@@ -13,4 +14,5 @@ __all__ = [
     'OperatingPointTestLoop',
     'OperatingPointValLoop',
     'RandomMasksHook',
+    'TrainingStrategyHook',
 ]

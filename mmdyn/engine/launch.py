@@ -15,11 +15,14 @@ from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from .hooks import FittingCheckpointHook
+
 __all__ = [
     'add_launch_arguments',
     'build_runner',
     'load_config',
     'refuse_empty_dataset',
+    'runner_for_search',
     'set_loader_defaults',
     'use_pinned_memory',
 ]
@@ -131,3 +134,38 @@ def refuse_empty_dataset(runner: Runner, name: str) -> None:
             if dataset.get(key)
         ]
         raise ValueError(f'{name}.dataset is empty; it looked in {", ".join(places)}')
+
+
+def runner_for_search(args: argparse.Namespace) -> Runner:
+    """A runner with a checkpoint's weights, to search points on validation data.
+
+    Args:
+        args (argparse.Namespace): ``config``, ``checkpoint`` and those of
+            :func:`add_launch_arguments`.
+
+    Returns:
+        Runner: The runner; points found before are not offered.
+
+    Raises:
+        ValueError: If the config has no validation data, or not all weights are there.
+    """
+    cfg = load_config(args)
+    missing = [
+        name
+        for name in ('val_dataloader', 'val_evaluator', 'val_cfg')
+        if cfg.get(name) is None
+    ]
+    if missing:
+        raise ValueError(f'the search needs {", ".join(missing)} in {args.config}')
+    cfg.load_from = args.checkpoint
+    set_loader_defaults(
+        cfg, ['val_dataloader', 'test_dataloader'], pin_memory=use_pinned_memory(args)
+    )
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+    runner = build_runner(cfg)
+    refuse_empty_dataset(runner, 'val_dataloader')
+    runner.register_hook(FittingCheckpointHook())
+    runner.call_hook('before_run')
+    runner.load_or_resume()
+    return runner

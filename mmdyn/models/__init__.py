@@ -19,6 +19,8 @@ except Exception as error:
             'LinearExit',
             'SEBottleneckExit',
             'ConfidencePolicy',
+            'MultiExitDistillation',
+            'KnowledgeConsistency',
         ),
         package='mmpretrain',
         reason=error,

@@ -85,6 +85,9 @@ class MultiExitModel(DynamicModule):
         return self.operating_points[self.num_exits - 1]
 
     def check_settings(self, settings: Mapping[str, Any]) -> None:
+        if 'thresholds' in settings and self.policy:
+            self.policy.check_settings(settings)
+            return
         if 'exit' not in settings:
             raise ValueError(
                 f"points of a multi-exit model need the setting 'exit', got "

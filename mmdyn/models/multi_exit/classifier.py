@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 import torch
 from mmpretrain.models import ClsHead, ImageClassifier
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
+from mmdyn.models.losses.scaled_losses import scaled_losses
 from mmdyn.operating_point import OperatingPoint
 from mmdyn.registry import MODELS
 
 from .base import MultiExitModel, run
-from .exits import Exit
+from .exits import Exit, exits_of_levels
+from .policies import ConfidencePolicy
+from .stages import cut_into_stages
+from .strategies import TrainingPhase
 
 __all__ = ['MultiExitClassifier']
 
@@ -36,11 +41,16 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
         backbone (dict | nn.Module): A backbone that ``cut_into_stages`` knows.
         head (dict | nn.Module): mmpretrain head of the last exit, a ``ClsHead`` with
             ``num_classes``; its loss serves all exits.
-        exits (Sequence[dict]): Configs of the earlier exits from first to last. In each,
-            ``stage`` is the number (from 1) of the stage that the exit follows; channels
-            and classes are filled in where the config is silent.
+        exits (Sequence[dict] | dict): Configs of the earlier exits from first to last. In
+            each, ``stage`` is the number (from 1) of the stage that the exit follows;
+            channels and classes are filled in where the config is silent. One config
+            with ``levels``, say ``(4, 3, 2)``, stands for an exit of each level behind
+            the last stages but one.
         policy (dict | nn.Module | None): Config of what decides who leaves, for example
-            ``mmdyn.ConfidencePolicy``. ``None``: only fixed exits.
+            ``mmdyn.ConfidencePolicy``. ``None``: only fixed exits, and points that are
+            found by a search of thresholds.
+        distillation (dict | nn.Module | None): Config of what the exits learn beside the
+            labels, for example ``mmdyn.MultiExitDistillation``.
         neck (dict | nn.Module | None): Neck of the last exit.
         pretrained (str | None): Checkpoint to start from.
         train_cfg (dict | None): Batch augmentations, as in ``ImageClassifier``.
@@ -56,8 +66,9 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
         self,
         backbone: dict | nn.Module,
         head: dict | nn.Module,
-        exits: Sequence[dict],
+        exits: Sequence[dict] | dict,
         policy: dict | nn.Module | None = None,
+        distillation: dict | nn.Module | None = None,
         neck: dict | nn.Module | None = None,
         pretrained: str | None = None,
         train_cfg: dict | None = None,
@@ -78,17 +89,23 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
                 f'head must be a classification head with num_classes, for example '
                 f'LinearClsHead, got {type(self.head).__name__}'
             )
+        if isinstance(exits, dict):
+            exits = exits_of_levels(exits, len(cut_into_stages(self.backbone)))
         stages = self.place_exits(exits)
         self.exits = nn.ModuleList(
             self._build_exit(cfg, stages[number - 1], stages[-2])
             for cfg, number in zip(exits, self.exit_stages)
         )
         self.policy = self._build_policy(policy)
-        if self.policy and getattr(self.backbone, 'samples', 0) > 1:
+        if isinstance(distillation, dict):
+            distillation = MODELS.build(distillation)
+        self.distillation = distillation
+        if self.policy.operating_points and getattr(self.backbone, 'samples', 0) > 1:
             raise ValueError(
                 'with samples of the mixing weights to average, an image must leave all '
                 'of them at one exit: give either samples or a policy'
             )
+        self.training_phase = TrainingPhase(tuple(range(self.num_exits)))
         names = [point.name for point in self.operating_points]
         if len(set(names)) < len(names):
             raise ValueError(f'two operating points have the same name: {names}')
@@ -110,13 +127,23 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
             )
         return exit_type(**{**exit_type.arguments_at(stage, last_branch), **arguments})
 
-    def _build_policy(self, policy) -> nn.Module | None:
+    def _build_policy(self, policy) -> nn.Module:
+        if policy is None:
+            return ConfidencePolicy(self.num_exits, thresholds={})
         if isinstance(policy, dict):
             return MODELS.build({**policy, 'num_exits': self.num_exits})
         return policy
 
-    def _logits_at(self, exit: int, features: Tensor) -> Tensor:
-        """Logits (N, K) of exit ``exit``, from 0, given its stage's features."""
+    def logits_at(self, exit: int, features: Tensor) -> Tensor:
+        """Compute the logits of one exit.
+
+        Args:
+            exit (int): Place of the exit, from 0.
+            features (Tensor): Features of the stage before it.
+
+        Returns:
+            Tensor: Logits (N, K).
+        """
         if exit < len(self.exits):
             return self.exits[exit](features)
         features = (features,)
@@ -142,7 +169,7 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
     def _logits_of_fixed(self, images: Tensor, point: OperatingPoint) -> Tensor:
         exit = point.settings['exit'] - 1
         (part,) = self.parts([exit], point.settings)
-        return self._logits_at(exit, run(part, images)[1])
+        return self.logits_at(exit, run(part, images)[1])
 
     def _infer_adaptive(self, x: Tensor, point) -> tuple[Tensor, Tensor]:
         waiting = torch.arange(len(x), device=x.device)  # places of x's samples
@@ -150,7 +177,7 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
         parts = self.parts(range(self.num_exits), point.settings, lazily=True)
         for exit, part in enumerate(parts):
             x, features = run(part, x)
-            scores = self._logits_at(exit, features)
+            scores = self.logits_at(exit, features)
             leaves = torch.ones_like(waiting, dtype=torch.bool)
             if exit < self.num_exits - 1:
                 leaves = self.policy(scores, exit, point)
@@ -176,7 +203,7 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
         return super().forward(inputs, data_samples, mode)
 
     def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
-        """Compute the losses of all exits.
+        """Compute the losses of all exits, or of those of the training phase.
 
         Args:
             inputs (Tensor): Images of shape (N, C, H, W).
@@ -184,15 +211,41 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
 
         Returns:
             dict[str, Tensor]: What the head gives for each exit's logits, with names like
-            ``exit1.loss``.
+            ``exit1.loss``, and ``exit1.loss_distillation`` where there is distillation.
         """
-        losses, x = {}, inputs
-        for exit, part in enumerate(self.parts(range(self.num_exits))):
-            x, features = run(part, x)
-            logits = self._logits_at(exit, features)
-            for name, value in self.head._get_loss(logits, data_samples).items():
+        losses, logits = {}, self._training_logits(inputs)
+        for exit, each in logits.items():
+            for name, value in self.head._get_loss(each, data_samples).items():
                 losses[f'exit{exit + 1}.{name}'] = value
+        if self.distillation is None:
+            return losses
+        losses = scaled_losses(losses, self.distillation.weight)
+        terms = self.distillation(list(logits.values()), inputs)
+        for exit, value in zip(logits, terms):
+            losses[f'exit{exit + 1}.loss_distillation'] = value
         return losses
+
+    def _training_logits(self, x: Tensor) -> dict[int, Tensor]:
+        """Logits of the exits that are trained now; nothing behind them runs."""
+        exits, frozen_parts = self.training_phase
+        logits = {}
+        for exit, part in enumerate(self.parts(range(exits[-1] + 1))):
+            with self._without_training() if exit < frozen_parts else nullcontext():
+                x, features = run(part, x)
+            if exit in exits:
+                logits[exit] = self.logits_at(exit, features)
+        return logits
+
+    @contextmanager
+    def _without_training(self) -> Iterator[None]:
+        """The backbone as in inference, without gradients."""
+        was_training = self.backbone.training
+        self.backbone.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.backbone.train(was_training)
 
     def predict(
         self, inputs: Tensor, data_samples: list[DataSample] | None = None

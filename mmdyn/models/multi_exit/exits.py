@@ -6,6 +6,8 @@ section IV-B and Table I.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -15,7 +17,7 @@ from mmdyn.registry import MODELS
 
 from .stages import Stage
 
-__all__ = ['Exit', 'LinearExit', 'SEBottleneckExit']
+__all__ = ['Exit', 'LinearExit', 'SEBottleneckExit', 'exits_of_levels']
 
 
 class Exit(BaseModule):
@@ -133,3 +135,34 @@ class SEBottleneckExit(Exit):
     def forward(self, x: Tensor) -> Tensor:
         """Compute logits of features x (N, C, H, W)."""
         return self.fc(self.blocks(x).mean((2, 3)))
+
+
+def exits_of_levels(config: dict, num_stages: int) -> list[dict]:
+    """Configs of exits of several levels behind the stages before the last one.
+
+    Lin et al., section III-A: three exits follow stages 1 to 3 of the four of a ResNet,
+    and stages 2 to 4 of the five of a VGG.
+
+    Args:
+        config (dict): Config of an exit, ``levels`` being those of all exits from first
+            to last.
+        num_stages (int): Stages of the backbone.
+
+    Returns:
+        list[dict]: A config for each exit.
+
+    Raises:
+        ValueError: If there are no levels, or not enough stages for them.
+    """
+    levels = config.get('levels')
+    if not isinstance(levels, Sequence) or not 1 <= len(levels) < num_stages:
+        raise ValueError(
+            f'exits need levels, one for each exit and at most {num_stages - 1} behind '
+            f'the {num_stages} stages of this backbone, got {levels!r}'
+        )
+    shared = {name: value for name, value in config.items() if name != 'levels'}
+    first = num_stages - len(levels)
+    return [
+        dict(shared, stage=stage, level=level)
+        for stage, level in enumerate(levels, first)
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from numbers import Real
+from typing import Any
 
 from mmengine.model import BaseModule
 from torch import Tensor
@@ -42,6 +43,7 @@ class ConfidencePolicy(BaseModule):
         thresholds: float | Sequence[float] | Mapping[str, float | Sequence[float]],
     ):
         super().__init__()
+        self.num_exits = num_exits
         if not isinstance(thresholds, Mapping):
             thresholds = dict(adaptive=thresholds)
         self._points = tuple(
@@ -55,6 +57,16 @@ class ConfidencePolicy(BaseModule):
     def operating_points(self) -> tuple[OperatingPoint, ...]:
         """One point a named setting."""
         return self._points
+
+    def check_settings(self, settings: Mapping[str, Any]) -> None:
+        """Check the settings of a point that a search found.
+
+        Raises:
+            ValueError: If they are not thresholds of the exits.
+        """
+        if set(settings) != {'thresholds'}:
+            raise ValueError(f"settings need 'thresholds' alone, got {dict(settings)}")
+        _checked_thresholds('found', settings['thresholds'], self.num_exits - 1)
 
     def forward(self, logits: Tensor, exit: int, point: OperatingPoint) -> Tensor:
         """Decide who leaves.

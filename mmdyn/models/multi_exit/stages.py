@@ -6,14 +6,26 @@ are, under their own names, and copies of a model are cut at their own modules.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import singledispatch
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial, reduce, singledispatch
+from operator import itemgetter
 from typing import Any, NamedTuple
 
+from mmpretrain.models.backbones import VGG as StockVGG
+from mmpretrain.models.backbones import DenseNet as StockDenseNet
+from mmpretrain.models.backbones import MobileNetV2 as StockMobileNetV2
 from mmpretrain.models.backbones import ResNet as StockResNet
 from torch import Tensor, nn
 
-from mmdyn.models.backbones import CNMM, ResNet
+from mmdyn.models.backbones import (
+    CNMM,
+    DenseNetCIFAR,
+    GoogLeNetCIFAR,
+    MobileNetV2MoD,
+    MSDNet,
+    ResNet,
+    VGGMoD,
+)
 from mmdyn.models.layers.subnetwork import Subnetwork
 
 __all__ = ['Stage', 'cut_into_stages']
@@ -52,9 +64,20 @@ def cut_into_stages(backbone: nn.Module) -> list[Stage]:
             return [Stage(backbone.part1, 64, 4), Stage(backbone.part2, 128, 8)]
 
     Args:
-        backbone (nn.Module): An ``mmdyn.ResNet`` or one built on it, an ``mmdyn.CNMM``
-            (a stage ends at each of its ``out_indices``), mmpretrain's ResNet and
-            ResNet_CIFAR, or a registered backbone.
+        backbone (nn.Module): One of these, or one that is registered:
+
+            - ``mmdyn.ResNet`` and those built on it, mmpretrain's ResNet and
+              ResNet_CIFAR: their stages.
+            - ``mmdyn.VGGMoD``, mmpretrain's VGG: a stage ends with a pool; a classifier
+              of the backbone's own belongs to the last stage.
+            - ``mmdyn.MobileNetV2MoD``, mmpretrain's MobileNetV2: a stage ends before the
+              layer that halves the map; the 1×1 convolution is part of the last.
+            - ``mmdyn.DenseNetCIFAR``, mmpretrain's DenseNet: a dense block and the
+              transition, or the last norm, that follows it.
+            - ``mmdyn.GoogLeNetCIFAR``: a stage ends with a pool, the last without.
+            - ``mmdyn.MSDNet``: its blocks. A stage gives all the scales that are still
+              needed; its features are those of the coarsest.
+            - ``mmdyn.CNMM``: a stage ends at each of its ``out_indices``.
 
     Returns:
         list[Stage]: The stages from first to last; the stem is part of the first.
@@ -107,13 +130,102 @@ def _(subnetwork: Subnetwork) -> list[Stage]:
     ]
 
 
+@cut_into_stages.register
+def _(backbone: VGGMoD) -> list[Stage]:
+    return _vgg_stages(backbone, backbone.stages())
+
+
+@cut_into_stages.register
+def _(backbone: StockVGG) -> list[Stage]:
+    layers = list(backbone.features)
+    return _vgg_stages(backbone, [layers[a:b] for a, b in backbone.range_sub_modules])
+
+
+@cut_into_stages.register
+def _(backbone: MobileNetV2MoD) -> list[Stage]:
+    return _mobilenet_stages(backbone, backbone.settings)
+
+
+@cut_into_stages.register
+def _(backbone: StockMobileNetV2) -> list[Stage]:
+    return _mobilenet_stages(backbone, backbone.arch_settings)
+
+
+@cut_into_stages.register
+def _(backbone: DenseNetCIFAR) -> list[Stage]:
+    return _in_a_row(backbone.stem, backbone.stages, backbone.stage_channels, (2, 4, 4))
+
+
+@cut_into_stages.register
+def _(backbone: StockDenseNet) -> list[Stage]:
+    parts = [_chain(*pair) for pair in zip(backbone.stages, backbone.transitions)]
+    widths, channels, last = [], backbone.init_channels, len(parts) - 1
+    for index, transition in enumerate(backbone.transitions):
+        channels += backbone.depths[index] * backbone.growth_rate
+        channels = channels if index == last else transition.conv.out_channels
+        widths.append(channels)
+    strides = [4 * 2 ** min(index + 1, last) for index in range(len(parts))]
+    return _in_a_row(backbone.stem, parts, widths, strides)
+
+
+@cut_into_stages.register
+def _(backbone: GoogLeNetCIFAR) -> list[Stage]:
+    return _in_a_row(backbone.stem, backbone.stages, backbone.stage_channels, (2, 4, 4))
+
+
+@cut_into_stages.register
+def _(backbone: MSDNet) -> list[Stage]:
+    coarsest = itemgetter(backbone.num_scales - 1)
+    return [
+        Stage(partial(backbone.forward_stage, index), width, backbone.stride, coarsest)
+        for index, width in enumerate(backbone.stage_channels)
+    ]
+
+
 def _residual_stages(backbone: nn.Module, stem: Callable) -> list[Stage]:
     layers = [getattr(backbone, name) for name in backbone.res_layers]
     first_conv = next(m for m in backbone.modules() if isinstance(m, nn.Conv2d))
     stride = first_conv.stride[0] * (2 if hasattr(backbone, 'maxpool') else 1)
-    stages = []
-    for index, (layer, step) in enumerate(zip(layers, backbone.strides)):
-        stride *= step
-        forward = layer if index else lambda x, first=layer: first(stem(x))
-        stages.append(Stage(forward, layer[-1].out_channels, stride))
+    strides = [stride := stride * step for step in backbone.strides]
+    return _in_a_row(stem, layers, [layer[-1].out_channels for layer in layers], strides)
+
+
+def _vgg_stages(backbone: nn.Module, parts: Sequence[Sequence]) -> list[Stage]:
+    stages, stride = [], 1
+    for layers in parts:
+        if isinstance(layers[-1], nn.MaxPool2d):  # the last stage may have none
+            stride *= 2
+        stages.append(Stage(_chain(*layers), layers[0].out_channels, stride))
+    if hasattr(backbone, 'classifier'):
+        forward = _chain(stages[-1].forward, nn.Flatten(), backbone.classifier)
+        stages[-1] = Stage(forward, backbone.classifier[-1].out_features, stride)
     return stages
+
+
+def _mobilenet_stages(backbone: nn.Module, settings: Sequence[Sequence]) -> list[Stage]:
+    parts = [[backbone.conv1]]
+    for name, setting in zip(backbone.layers, [*settings, (1,)]):
+        if setting[-1] == 2:  # the stride
+            parts.append([])
+        parts[-1].append(getattr(backbone, name))
+    # The first block of a layer is never a MoD block, whose convolutions are narrow.
+    ends = [
+        end[0].conv[-1] if isinstance(end, nn.Sequential) else end for *_, end in parts
+    ]
+    return [
+        Stage(_chain(*part), end.out_channels, 2**number)
+        for number, (part, end) in enumerate(zip(parts, ends), start=1)
+    ]
+
+
+def _in_a_row(
+    stem: Callable, parts: Iterable[Callable], widths: Iterable, strides: Iterable
+) -> list[Stage]:
+    first, *others = parts
+    return [
+        Stage(*values) for values in zip([_chain(stem, first), *others], widths, strides)
+    ]
+
+
+def _chain(*functions: Callable) -> Callable:
+    return lambda x: reduce(lambda x, function: function(x), functions, x)

@@ -133,7 +133,7 @@ def macs_of_parts(model):
             with macs_by_formula(model) as stage_counter:
                 x = stage.forward(x)
             with macs_by_formula(model) as exit_counter:
-                model._logits_at(i, x)
+                model.logits_at(i, x)
             parts.append((stage_counter.macs, exit_counter.macs))
     return parts
 

@@ -1,0 +1,85 @@
+"""Train exits and backbone together, or one after the other.
+
+A Closer Look at Branch Classifiers of Multi-exit Architectures, Lin et al., section V-D.
+"""
+
+from __future__ import annotations
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+
+from mmdyn.models.arguments import check_between
+from mmdyn.models.multi_exit.strategies import training_phases
+from mmdyn.registry import HOOKS
+
+from .loss_hook import unwrapped
+
+__all__ = ['TrainingStrategyHook']
+
+
+@HOOKS.register_module()
+class TrainingStrategyHook(Hook):
+    """Move a ``MultiExitClassifier`` through the phases of a training strategy.
+
+    The training is cut into as many parts of one length as there are phases; give the
+    learning rate a schedule that starts again with each. What a phase does not train has
+    no gradients and keeps its running statistics. In distributed training set
+    ``find_unused_parameters=True`` in the config.
+
+    Args:
+        strategy (str): ``'cooperative'``, ``'branches_only'`` (the backbone with the last
+            exit, then the other exits) or ``'stage_wise'`` (from the first exit to the
+            last, each with the part of the backbone before it).
+        first_phase (int): Phase to begin with, from 1: 2 of ``'branches_only'`` takes
+            the backbone and the last exit from a checkpoint.
+
+    Raises:
+        ValueError: For another strategy or phase, and when training begins for a model
+            that is not a ``MultiExitClassifier`` or whose exits learn from one another.
+
+    Example:
+        >>> custom_hooks = [
+        ...     dict(type='mmdyn.TrainingStrategyHook', strategy='stage_wise')]
+    """
+
+    def __init__(self, strategy: str, first_phase: int = 1):
+        training_phases(strategy, num_exits=2)  # refuses what it does not know
+        self.strategy = strategy
+        self.first_phase = first_phase
+
+    def before_train(self, runner) -> None:
+        model = unwrapped(runner.model)
+        if not hasattr(model, 'training_phase'):
+            raise ValueError(
+                f'training strategies are those of a MultiExitClassifier, got a '
+                f'{type(model).__name__}'
+            )
+        phases = training_phases(self.strategy, model.num_exits)
+        check_between('first_phase', self.first_phase, 1, len(phases))
+        self.phases = phases[self.first_phase - 1 :]
+        if model.distillation and self.strategy != 'cooperative':
+            raise ValueError(
+                f'distillation needs all exits in every iteration: strategy must be '
+                f"'cooperative', got {self.strategy!r}"
+            )
+        wrapper = runner.model if is_model_wrapper(runner.model) else None
+        if self.strategy != 'cooperative' and not getattr(
+            wrapper, 'find_unused_parameters', True
+        ):
+            raise ValueError(
+                f'strategy={self.strategy!r} leaves parameters unused: distributed '
+                f'training needs find_unused_parameters=True in the config'
+            )
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
+        model = unwrapped(runner.model)
+        phase = self.phases[runner.iter * len(self.phases) // runner.max_iters]
+        if phase != model.training_phase:
+            model.training_phase = phase
+            exits = ', '.join(str(exit + 1) for exit in phase.exits)
+            runner.logger.info(
+                f'From now on exits {exits} are trained, with the backbone before exit '
+                f'{phase.frozen_parts} as it is'
+                if phase.frozen_parts
+                else f'From now on exits {exits} are trained, with the backbone'
+            )
