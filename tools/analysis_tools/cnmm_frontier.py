@@ -23,16 +23,8 @@ from rich.table import Table
 from torch import nn
 
 from mmdyn import OperatingPoint
-from mmdyn.engine import FittingCheckpointHook
 from mmdyn.engine.hooks.loss_hook import unwrapped
-from mmdyn.engine.launch import (
-    add_launch_arguments,
-    build_runner,
-    load_config,
-    refuse_empty_dataset,
-    set_loader_defaults,
-    use_pinned_memory,
-)
+from mmdyn.engine.launch import add_launch_arguments, runner_for_search
 from mmdyn.evaluation.frontier import best_within, thin_envelope
 from mmdyn.evaluation.report import console_for_tables
 from mmdyn.evaluation.saved_points import (
@@ -91,28 +83,6 @@ def parse_args() -> argparse.Namespace:
         if getattr(args, name) < least:
             parser.error(f'--{name} must be {least} or more, got {getattr(args, name)}')
     return args
-
-
-def load_runner(args: argparse.Namespace) -> Runner:
-    """A runner with the checkpoint's weights, without points found before."""
-    cfg = load_config(args)
-    missing = [
-        name
-        for name in ('val_dataloader', 'val_evaluator', 'val_cfg')
-        if cfg.get(name) is None
-    ]
-    if missing:
-        raise ValueError(f'the search needs {", ".join(missing)} in {args.config}')
-    cfg.load_from = args.checkpoint
-    set_loader_defaults(cfg, ['val_dataloader'], pin_memory=use_pinned_memory(args))
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
-    runner = build_runner(cfg)
-    refuse_empty_dataset(runner, 'val_dataloader')
-    runner.register_hook(FittingCheckpointHook())
-    runner.call_hook('before_run')
-    runner.load_or_resume()
-    return runner
 
 
 def candidates(model: nn.Module, rankings: list[str], levels: int) -> list[Row]:
@@ -285,7 +255,7 @@ def main() -> None:
     args = parse_args()
     rankings = list(RANKINGS) if args.ranking == 'both' else [args.ranking]
     try:
-        runner = load_runner(args)
+        runner = runner_for_search(args)
         rows = candidates(unwrapped(runner.model), rankings, args.levels)
     except ValueError as error:
         sys.exit(str(error))

@@ -1,0 +1,110 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from mmdyn.evaluation.threshold_search import ExitRecord, ThresholdSearch
+
+
+def make_record(exits, images, seed=0, step=None):
+    """Later exits are right more often, and the surer they are."""
+    rng = np.random.default_rng(seed)
+    confidences = rng.random((exits - 1, images)).astype(np.float32)
+    if step:  # many ties
+        confidences = np.ceil(confidences / step) * np.float32(step)
+    chance = np.linspace(0.5, 0.9, exits)[:, None]
+    sureness = np.concatenate([confidences, np.ones((1, images))])
+    correct = rng.random((exits, images)) < chance * sureness**0.3
+    return ExitRecord(confidences, correct, np.cumsum(rng.integers(5, 30, exits)))
+
+
+def by_hand(record, thresholds):
+    """Accuracy and MACs, image by image."""
+    right = macs = 0
+    images = record.correct.shape[1]
+    for n in range(images):
+        exit = 0
+        while exit < len(thresholds) and record.confidences[exit, n] < thresholds[exit]:
+            exit += 1
+        right += record.correct[exit, n]
+        macs += record.macs[exit]
+    return 100 * right / images, macs / images
+
+
+@pytest.mark.parametrize('exits, step', [(2, None), (3, None), (4, None), (4, 0.25)])
+def test_all_combinations_against_a_loop_over_images(exits, step):
+    record = make_record(exits, 60, step=step)
+    search = ThresholdSearch(record, combinations=200)
+    assert search.accuracy.size <= 200
+    for place in itertools.product(*map(range, search.accuracy.shape)):
+        thresholds = [c[i] for c, i in zip(search.candidates, place)]
+        accuracy, macs = by_hand(record, thresholds)
+        assert search.accuracy[place] == pytest.approx(accuracy)
+        assert search.macs[place] == pytest.approx(macs)
+        assert search.at(thresholds) == (search.accuracy[place], search.macs[place])
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_against_exhaustive_search_over_all_useful_thresholds(seed):
+    # Between two confidences all thresholds do the same, so these are all there are.
+    record = make_record(3, 12, seed)
+    search = ThresholdSearch(record, combinations=14**2)
+    useful = [[*row, 1.0] for row in record.confidences]
+    results = [by_hand(record, vector) for vector in itertools.product(*useful)]
+    for budget in np.linspace(record.macs[0], record.macs[-1], 7):
+        best = max(accuracy for accuracy, macs in results if macs <= budget)
+        least = min(m for a, m in results if a == best and m <= budget)
+        found = by_hand(record, search.within(budget))
+        assert found == (pytest.approx(best), pytest.approx(least))
+    for wanted in sorted({accuracy for accuracy, _ in results}):
+        least = min(macs for accuracy, macs in results if accuracy >= wanted)
+        accuracy, macs = by_hand(record, search.reaching(wanted))
+        assert accuracy >= wanted - 1e-9 and macs == pytest.approx(least)
+
+
+def test_what_cannot_be_had():
+    record = make_record(3, 50)
+    search = ThresholdSearch(record)
+    cheapest, best = search.macs.min(), search.accuracy.max()
+    # All leave at the first exit.
+    assert cheapest == record.macs[0]
+    with pytest.raises(ValueError, match=f'the cheapest thresholds cost {cheapest:,.0f}'):
+        search.within(cheapest - 1)
+    with pytest.raises(ValueError, match=f'best thresholds have {best:.2f} %'):
+        search.reaching(best + 0.1)
+    assert by_hand(record, search.within(cheapest))[1] == pytest.approx(cheapest)
+    assert by_hand(record, search.reaching(best))[0] == pytest.approx(best)
+
+
+def test_exits_that_are_absolutely_sure():
+    # A softmax in single precision can be exactly 1, and a threshold of 1 lets it leave.
+    record = ExitRecord(
+        np.float32([[1, 0.5, 1, 0.2]]),
+        np.array([[1, 0, 0, 1], [1, 1, 1, 0]], bool),
+        np.array([10.0, 30.0]),
+    )
+    search = ThresholdSearch(record)
+    assert search.at([1.0]) == (50, 20) == by_hand(record, [1.0])
+    assert search.reaching(50) == pytest.approx((0.1,))
+
+
+def test_50_000_images_and_a_million_combinations():
+    # Without the sums, this would take 5e10 comparisons.
+    record = make_record(4, 50_000)
+    search = ThresholdSearch(record)
+    assert 0.9e6 < search.accuracy.size <= 1e6
+    rng = np.random.default_rng(1)
+    for _ in range(5):
+        thresholds = np.array([rng.choice(c) for c in search.candidates])
+        stays = record.confidences < thresholds[:, None]
+        exit = stays.cumprod(axis=0).sum(axis=0)
+        right = record.correct[exit, np.arange(50_000)].mean()
+        expected = 100 * right, record.macs[exit].mean()
+        assert search.at(thresholds) == pytest.approx(expected)
+
+
+def test_shapes_that_do_not_belong_together():
+    with pytest.raises(ValueError, match='not of one record'):
+        ExitRecord(np.ones((2, 5)), np.ones((2, 5), bool), np.ones(2))
+    with pytest.raises(ValueError, match='no images'):
+        ThresholdSearch(make_record(2, 0))
