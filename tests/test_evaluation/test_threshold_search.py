@@ -2,8 +2,19 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
+from mmpretrain.registry import MODELS
+from mmpretrain.structures import DataSample
+from reference import randomize_norms
+from test_models.test_multi_exit.test_classifier import SHAPE, config
+from torch import nn
 
-from mmdyn.evaluation.threshold_search import ExitRecord, ThresholdSearch
+from mmdyn import CostMeter, OperatingPoint, at_operating_point, operating_points
+from mmdyn.evaluation.threshold_search import (
+    ExitRecord,
+    ThresholdSearch,
+    record_exits,
+)
 
 
 def make_record(exits, images, seed=0, step=None):
@@ -108,3 +119,87 @@ def test_shapes_that_do_not_belong_together():
         ExitRecord(np.ones((2, 5)), np.ones((2, 5), bool), np.ones(2))
     with pytest.raises(ValueError, match='no images'):
         ThresholdSearch(make_record(2, 0))
+
+
+@pytest.fixture
+def model(mmpretrain_scope):
+    torch.manual_seed(0)
+    model = MODELS.build(config(policy=None))
+    randomize_norms(model)
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.3)
+    return model.eval()
+
+
+def batches(sizes=(20, 20, 7)):
+    images = torch.randn(sum(sizes), *SHAPE) * torch.rand(sum(sizes), 1, 1, 1) * 3
+    samples = [DataSample().set_gt_label(i % 10) for i in range(sum(sizes))]
+    start = 0
+    for size in sizes:
+        yield dict(
+            inputs=images[start : start + size],
+            data_samples=samples[start : start + size],
+        )
+        start += size
+
+
+@torch.no_grad()
+def test_expected_cost_and_accuracy_are_those_of_execution(model):
+    data = list(batches())
+    record = record_exits(model, data)
+    for exit in (1, 2, 3):
+        # Earlier exits count too, so only the first one costs what it costs alone.
+        meter = CostMeter()
+        with meter, at_operating_point(model, f'exit={exit}'):
+            model(data[0]['inputs'])
+        meter.images += 20
+        alone = record.macs[exit - 1] == meter.macs_per_image
+        assert alone == (exit == 1)
+
+    search = ThresholdSearch(record, combinations=100)
+    places = [(0, 0), (3, 5), (7, 2), (5, 5), (9, 9)]
+    vectors = [[c[i] for c, i in zip(search.candidates, place)] for place in places]
+    model.offer_points(
+        [
+            OperatingPoint(f'p{n}', dict(thresholds=[float(v) for v in vector]))
+            for n, vector in enumerate(vectors)
+        ]
+    )
+    assert [p.name for p in operating_points(model)][-5:] == [
+        'p0',
+        'p1',
+        'p2',
+        'p3',
+        'p4',
+    ]
+    for n, vector in enumerate(vectors):
+        meter, right, leaving = CostMeter(), 0, []
+        for batch in data:
+            with meter, at_operating_point(model, f'p{n}'):
+                logits, exits = model.infer(batch['inputs'])
+            labels = torch.cat([s.gt_label for s in batch['data_samples']])
+            right += (logits.argmax(dim=1) == labels).sum().item()
+            leaving += exits.tolist()
+        accuracy, macs = search.at(vector)
+        assert (100 * right / 47, meter.macs / 47) == pytest.approx((accuracy, macs))
+        # Eq. 5: shares of the exits times what leaving there costs.
+        shares = [leaving.count(exit) / 47 for exit in (1, 2, 3)]
+        assert np.dot(shares, record.macs) == pytest.approx(macs)
+
+
+def test_thresholds_that_cannot_be_the_models(model):
+    for settings, message in (
+        (dict(thresholds=(0.5,)), 'need 2 values'),
+        (dict(thresholds=(0.5, 1.5)), r'must lie in \(0, 1\]'),
+        (dict(thresholds=(0.5, 0.5), keep=3), "'thresholds' alone"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.offer_points([OperatingPoint('found', settings)])
+
+
+def test_images_with_several_labels(model):
+    sample = DataSample().set_gt_label([1, 2])
+    batch = dict(inputs=torch.rand(1, *SHAPE), data_samples=[sample])
+    with pytest.raises(ValueError, match='got 2 labels of 1 images'):
+        record_exits(model, [batch])

@@ -40,7 +40,7 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
     Args:
         backbone (dict | nn.Module): A backbone that ``cut_into_stages`` knows.
         head (dict | nn.Module): mmpretrain head of the last exit, a ``ClsHead`` with
-            ``num_classes``; its loss serves all exits.
+            ``num_classes``, or behind a backbone with them; its loss serves all exits.
         exits (Sequence[dict] | dict): Configs of the earlier exits from first to last. In
             each, ``stage`` is the number (from 1) of the stage that the exit follows;
             channels and classes are filled in where the config is silent. One config
@@ -84,7 +84,10 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
             data_preprocessor=data_preprocessor,
             init_cfg=init_cfg,
         )
-        if not (isinstance(self.head, ClsHead) and hasattr(self.head, 'num_classes')):
+        # VGG has its classifier in the backbone, behind which is a bare ClsHead.
+        owner = self.head if hasattr(self.head, 'num_classes') else self.backbone
+        self.num_classes = getattr(owner, 'num_classes', -1)
+        if not isinstance(self.head, ClsHead) or self.num_classes < 1:
             raise ValueError(
                 f'head must be a classification head with num_classes, for example '
                 f'LinearClsHead, got {type(self.head).__name__}'
@@ -119,10 +122,10 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
                 f'exits need the type of an exit, for example mmdyn.LinearExit or '
                 f'mmdyn.SEBottleneckExit, got {name!r}'
             )
-        num_classes = arguments.setdefault('num_classes', self.head.num_classes)
-        if num_classes != self.head.num_classes:
+        num_classes = arguments.setdefault('num_classes', self.num_classes)
+        if num_classes != self.num_classes:
             raise ValueError(
-                f'all exits need the {self.head.num_classes} classes of the head, got '
+                f'all exits need the {self.num_classes} classes of the head, got '
                 f'{num_classes}'
             )
         return exit_type(**{**exit_type.arguments_at(stage, last_branch), **arguments})

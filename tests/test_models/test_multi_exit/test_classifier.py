@@ -255,6 +255,23 @@ def test_exit_behind_a_later_stage_only(mmpretrain_scope):
         assert model.eval()(torch.rand(2, *SHAPE)).shape == (2, 10)
 
 
+def test_exits_of_levels(mmpretrain_scope):
+    # Of VGG's five stages the first has none (section III-A).
+    model = MODELS.build(
+        config(
+            backbone=dict(type='VGG', depth=11, num_classes=10),
+            neck=None,
+            head=dict(type='ClsHead'),
+            exits=dict(type='mmdyn.SEBottleneckExit', levels=(3, 2, 1), se=False),
+            policy=None,
+        )
+    )
+    assert model.exit_stages == (2, 3, 4, 5)
+    assert [len(exit.blocks) - 1 for exit in model.exits] == [3, 2, 1]
+    assert [exit.fc.out_features for exit in model.exits] == [10, 10, 10]
+    assert not any('scale' in name for name, _ in model.exits.named_modules())
+
+
 def linear_exits(*stages):
     return [dict(type='mmdyn.LinearExit', stage=stage) for stage in stages]
 
@@ -274,6 +291,11 @@ def linear_exits(*stages):
         (dict(exits=linear_exits(0)), r'\[0\]'),
         (dict(exits=[dict(type='mmdyn.LinearExit')]), r'\[None\]'),
         (dict(exits=[]), 'at least one exit'),
+        (
+            dict(exits=dict(type='mmdyn.SEBottleneckExit', levels=(3, 2, 1))),
+            r'at most 2 behind the 3 stages of this backbone, got \(3, 2, 1\)',
+        ),
+        (dict(exits=dict(type='mmdyn.SEBottleneckExit', level=2)), 'got None'),
         (dict(exits=[dict(stage=1)]), 'exits need the type of an exit.*got None'),
         (
             dict(exits=[dict(type='mmdyn.LinearExit', stage=1, num_classes=7)]),
