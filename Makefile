@@ -8,7 +8,7 @@ PYTHON ?= $(if $(wildcard $(VENV_PYTHON)),$(VENV_PYTHON),python3)
 .PHONY: help demo test lint clean python
 
 help:
-	@echo 'make demo    install, train a small dynamic network and test it'
+	@echo 'make demo    install, train a small dynamic network, search budgets, test it'
 	@echo 'make test    install everything and run the tests (PYTEST_ARGS=...)'
 	@echo 'make lint    check the code with ruff'
 	@echo 'make clean   delete what the above made, except compiled wheels in .cache'
@@ -25,9 +25,16 @@ demo: python
 	@$(VENV_PYTHON) tools/dataset_converters/digits.py data/digits
 	@echo 'Training $(DEMO_CONFIG)'
 	@$(VENV_PYTHON) tools/train.py $(DEMO_CONFIG) --work-dir $(DEMO_DIR)
+	@echo 'Searching thresholds for budgets'
+	@$(VENV_PYTHON) tools/analysis_tools/search_thresholds.py $(DEMO_CONFIG) \
+		$$(cat $(DEMO_DIR)/last_checkpoint) --work-dir $(DEMO_DIR) \
+		--max-macs 16e6 20e6 --min-accuracy 98
 	@echo 'Testing the trained model'
 	@$(VENV_PYTHON) tools/test.py $(DEMO_CONFIG) $$(cat $(DEMO_DIR)/last_checkpoint) \
 		--work-dir $(DEMO_DIR)
+	@echo 'Counting who leaves where'
+	@$(VENV_PYTHON) tools/analysis_tools/exit_statistics.py $(DEMO_CONFIG) \
+		$$(cat $(DEMO_DIR)/last_checkpoint) --work-dir $(DEMO_DIR) --point max-macs=16M
 
 test: python
 	@$(PYTHON) tools/dev/environment.py test

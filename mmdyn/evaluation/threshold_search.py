@@ -6,7 +6,8 @@ III-C and V-C; cost is their Eq. 5.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,9 @@ from mmdyn.models.multi_exit.base import run
 from .cost import CostMeter
 
 __all__ = ['ExitRecord', 'ThresholdSearch', 'record_exits']
+
+# Sums in another order must not decide whether a budget is kept.
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ def record_exits(model: MultiExitClassifier, batches: Iterable) -> ExitRecord:
                 f'labels of {len(x)} images'
             )
         scores = []
-        for exit, part in enumerate(model.parts(range(model.num_exits))):
+        for exit, part in enumerate(model.parts(range(model.num_exits), lazily=True)):
             with meters[exit]:
                 x, features = run(part, x)
                 scores.append(model.logits_at(exit, features).softmax(dim=1))
@@ -85,31 +89,42 @@ def record_exits(model: MultiExitClassifier, batches: Iterable) -> ExitRecord:
 
 
 class ThresholdSearch:
-    """Accuracy and cost of every combination of candidate thresholds.
+    """Thresholds of a budget, from a grid of combinations and refined one by one.
 
-    The candidates of an exit are at quantiles of its confidences, and 1. Images are
-    counted once by which candidates of each exit they reach; accuracy and cost of all
-    combinations follow from sums over these counts, without a loop over images or
-    combinations.
+    Accuracy and cost of all combinations of the grid follow from sums over counts of
+    images, without a loop over images or combinations. The more exits, the coarser is
+    the grid, so from its best combination, and from the best single threshold for all
+    exits, one exit after the other takes the best of its candidates, until none helps.
 
     Args:
         record (ExitRecord): What the exits say.
-        combinations (int): How many combinations to try, at most.
+        combinations (int): Size of the grid, at most, if two thresholds an exit are not
+            more.
 
     Attributes:
-        candidates (list[np.ndarray]): Thresholds of each exit but the last, rising.
+        candidates (list[np.ndarray]): Thresholds of each exit in the grid, rising, at
+            quantiles of its confidences, and 1.
         accuracy (np.ndarray): Share of right answers, in percent; a dimension an exit.
         macs (np.ndarray): Mean MACs an image, of the same shape (Eq. 5).
 
     Raises:
-        ValueError: If the record has no images.
+        ValueError: If the record has no images, or so many exits that there is no grid.
     """
+
+    fine = 200
+    """Candidates of one exit in the refinement."""
 
     def __init__(self, record: ExitRecord, combinations: int = 10**6):
         images = record.correct.shape[1]
         if not images:
             raise ValueError('there are no images to search thresholds on')
-        number = max(2, int(combinations ** (1 / len(record.confidences)) + 1e-9))
+        self.record = record
+        exits = len(record.confidences)
+        number = int(combinations ** (1 / exits) + 1e-9)
+        if number < 2:
+            raise ValueError(
+                f'{exits} thresholds have more than {combinations:,} combinations of two'
+            )
         self.candidates = [_candidates(c, number) for c in record.confidences]
         # How many candidates of each exit an image reaches: those are the thresholds at
         # which it would leave there.
@@ -135,14 +150,13 @@ class ThresholdSearch:
         Raises:
             ValueError: If the cheapest thresholds cost more.
         """
-        allowed = self.macs <= max_macs
-        if not allowed.any():
+        if self.macs.min() > max_macs:
             raise ValueError(
                 f'at most {max_macs:,.0f} MACs an image cannot be had: the cheapest '
-                f'thresholds cost {self.macs.min():,.0f}'
+                f'thresholds cost {math.ceil(self.macs.min()):,}'
             )
-        best = self.accuracy[allowed].max()
-        return self._cheapest(allowed & (self.accuracy == best))
+        most = max_macs * (1 + _ROUNDING)
+        return self._best(lambda accuracy, macs: (macs <= most, accuracy, -macs))
 
     def reaching(self, min_accuracy: float) -> tuple[float, ...]:
         """The cheapest thresholds that reach an accuracy.
@@ -153,39 +167,105 @@ class ThresholdSearch:
         Raises:
             ValueError: If the best thresholds are less accurate.
         """
-        allowed = self.accuracy >= min_accuracy
-        if not allowed.any():
-            raise ValueError(
-                f'{min_accuracy} % cannot be reached: the best thresholds have '
-                f'{self.accuracy.max():.2f} %'
-            )
-        return self._cheapest(allowed)
+        if self.accuracy.max() < min_accuracy:
+            best, _ = self.at(self._best(lambda accuracy, macs: (accuracy, -macs)))
+            if best < min_accuracy:
+                raise ValueError(
+                    f'{min_accuracy} % cannot be reached: the best thresholds have '
+                    f'{best:.2f} %'
+                )
+
+        def order(accuracy, macs):
+            # What is not accurate enough is on its way there.
+            reached = accuracy >= min_accuracy - _ROUNDING
+            return reached, np.where(reached, -macs, accuracy), accuracy
+
+        return self._best(order)
 
     def at(self, thresholds: Sequence[float]) -> tuple[float, float]:
-        """Accuracy in percent and MACs an image of a combination of candidates."""
-        place = tuple(
-            int(np.searchsorted(candidates, threshold))
-            for candidates, threshold in zip(self.candidates, thresholds)
-        )
-        return float(self.accuracy[place]), float(self.macs[place])
+        """Accuracy in percent and MACs an image at some thresholds."""
+        exits = self._exits(thresholds)
+        right = self.record.correct[exits, np.arange(len(exits))]
+        return 100 * float(right.mean()), float(self.record.macs[exits].mean())
 
-    def _cheapest(self, allowed: np.ndarray) -> tuple[float, ...]:
-        flat = np.where(allowed, self.macs, np.inf).argmin()
-        place = np.unravel_index(flat, allowed.shape)
-        return tuple(float(c[i]) for c, i in zip(self.candidates, place))
+    def _exits(self, thresholds: Sequence[float]) -> np.ndarray:
+        """Where each image leaves, from 0."""
+        stays = self.record.confidences < np.asarray(thresholds)[:, None]
+        return stays.cumprod(axis=0).sum(axis=0)
+
+    def _best(self, order: Callable) -> tuple[float, ...]:
+        """Thresholds that come last in an order of arrays of accuracy and MACs."""
+        flat = _last(order(self.accuracy.ravel(), self.macs.ravel()))
+        place = np.unravel_index(flat, self.accuracy.shape)
+        start = [float(c[i]) for c, i in zip(self.candidates, place)]
+        some = _candidates(self.record.confidences, self.fine)
+        shared = [[float(threshold)] * len(start) for threshold in some]
+        outcomes = np.array([self.at(thresholds) for thresholds in shared])
+        same = shared[_last(order(*outcomes.T))]
+        refined = [self._refined(thresholds, order) for thresholds in (start, same)]
+        outcomes = np.array([self.at(thresholds) for thresholds in refined])
+        return tuple(refined[_last(order(*outcomes.T))])
+
+    def _refined(self, thresholds: Sequence[float], order: Callable) -> list[float]:
+        best = list(thresholds)
+        while True:
+            before = list(best)
+            for exit in range(len(best)):
+                candidates, *outcomes = self._along(exit, best)
+                accuracy, macs = self.at(best)
+                place = _last(order(*map(np.append, outcomes, (accuracy, macs))))
+                if place < len(candidates):
+                    best[exit] = float(candidates[place])
+            if best == before:
+                return best
+
+    def _along(self, exit: int, thresholds: Sequence[float]) -> tuple[np.ndarray, ...]:
+        """Candidates of one exit, and accuracy and MACs with them, the rest as it is."""
+        record = self.record
+        others = np.array(thresholds, float)
+        others[exit] = np.inf
+        later = self._exits(others)  # where images leave that do not leave at this exit
+        images = np.arange(len(later))
+        gets_here = later > exit
+        right = record.correct[later, images].astype(float)
+        macs = record.macs[later]
+        confidences = record.confidences[exit][gets_here]
+        order = np.argsort(-confidences)
+        gain = (record.correct[exit] - right)[gets_here][order]
+        saving = (record.macs[exit] - macs)[gets_here][order]
+        candidates = _candidates(record.confidences[exit], self.fine)
+        leaving = np.searchsorted(-confidences[order], -candidates, side='right')
+        gain, saving = (np.append(0, each.cumsum()) for each in (gain, saving))
+        return (
+            candidates,
+            100 * (right.sum() + gain[leaving]) / len(images),
+            (macs.sum() + saving[leaving]) / len(images),
+        )
+
+
+def _last(keys: Sequence[np.ndarray]) -> int:
+    """Place of what comes last, by the first key, then by the second, …"""
+    # Sums in another order must not make two outcomes differ.
+    return int(
+        np.lexsort([np.round(np.asarray(key, float), 6) for key in reversed(keys)])[-1]
+    )
 
 
 def _candidates(confidences: np.ndarray, number: int) -> np.ndarray:
-    """Thresholds just below quantiles, half-way to what is less confident.
+    """Thresholds just below quantiles, half-way to what is less confident, and 1.
 
-    So rounding, which differs between batches, does not decide who leaves.
+    So rounding, which differs between batches, does not decide who leaves. In single
+    precision, as confidences are.
     """
-    values = np.unique(confidences.astype(float))
-    below = np.concatenate([values[:1] / 2, (values[1:] + values[:-1]) / 2])
+    values = np.unique(confidences.astype(np.float32))
+    middle = (values[1:] + values[:-1]) / 2
+    middle = np.where(middle > values[:-1], middle, values[1:])
+    below = np.concatenate([values[:1] / 2, middle])
     quantiles = np.quantile(
-        confidences.astype(float), np.linspace(0, 1, number - 1), method='inverted_cdf'
+        confidences, np.linspace(0, 1, max(number - 1, 1)), method='inverted_cdf'
     )
-    return np.unique(np.append(below[np.searchsorted(values, quantiles)], 1.0))
+    places = np.searchsorted(values, quantiles.astype(np.float32))
+    return np.unique(np.append(below[places], np.float32(1)))
 
 
 def _leaving(

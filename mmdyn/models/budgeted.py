@@ -39,8 +39,13 @@ class BudgetedModule(DynamicModule):
 
         The pass's graph is let go: call it once after each.
         """
-        costs = list(self.block_costs().values())
-        if not costs or not getattr(costs[0].executed, 'requires_grad', False):
+        # Of blocks that ran without gradients nothing is to be learned.
+        costs = [
+            cost
+            for cost in self.block_costs().values()
+            if getattr(cost.executed, 'requires_grad', False)
+        ]
+        if not costs:
             return {}
         loss = budget_loss(
             [cost.executed for cost in costs],
@@ -49,7 +54,8 @@ class BudgetedModule(DynamicModule):
             self.mask_schedule.progress,
         )
         for block in self.masked_blocks().values():
-            block.cost = block.cost.detached()
+            if block.cost is not None:
+                block.cost = block.cost.detached()
         return dict(loss_budget=loss)
 
     def forward_statistics(self) -> dict[str, float]:

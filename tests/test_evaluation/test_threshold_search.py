@@ -1,4 +1,5 @@
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -52,7 +53,7 @@ def test_all_combinations_against_a_loop_over_images(exits, step):
         accuracy, macs = by_hand(record, thresholds)
         assert search.accuracy[place] == pytest.approx(accuracy)
         assert search.macs[place] == pytest.approx(macs)
-        assert search.at(thresholds) == (search.accuracy[place], search.macs[place])
+        assert search.at(thresholds) == pytest.approx((accuracy, macs))
 
 
 @pytest.mark.parametrize('seed', range(5))
@@ -79,12 +80,43 @@ def test_what_cannot_be_had():
     cheapest, best = search.macs.min(), search.accuracy.max()
     # All leave at the first exit.
     assert cheapest == record.macs[0]
-    with pytest.raises(ValueError, match=f'the cheapest thresholds cost {cheapest:,.0f}'):
+    least = math.ceil(cheapest)
+    with pytest.raises(ValueError, match=f'the cheapest thresholds cost {least:,}'):
         search.within(cheapest - 1)
+    assert by_hand(record, search.within(least))[1] <= least
     with pytest.raises(ValueError, match=f'best thresholds have {best:.2f} %'):
         search.reaching(best + 0.1)
     assert by_hand(record, search.within(cheapest))[1] == pytest.approx(cheapest)
     assert by_hand(record, search.reaching(best))[0] == pytest.approx(best)
+
+
+@pytest.mark.parametrize('exits', [7, 11])
+def test_many_exits_are_at_least_as_good_as_one_threshold_for_all(exits):
+    # The grid has few thresholds an exit then.
+    record = make_record(exits, 1000)
+    search = ThresholdSearch(record)
+    shared = [by_hand(record, [g] * (exits - 1)) for g in np.linspace(0.01, 1, 30)]
+    for budget in np.quantile(record.macs, [0.2, 0.4, 0.6]):
+        best = max(accuracy for accuracy, macs in shared if macs <= budget)
+        accuracy, macs = by_hand(record, search.within(budget))
+        assert macs <= budget * (1 + 1e-9)
+        assert accuracy >= best
+        cheapest = min(macs for reached, macs in shared if reached >= best)
+        accuracy, macs = by_hand(record, search.reaching(best))
+        assert accuracy >= best - 1e-6 and macs <= cheapest
+    with pytest.raises(ValueError, match='30 thresholds have more than 1,000,000'):
+        ThresholdSearch(make_record(31, 10))
+
+
+def test_neighbours_in_single_precision():
+    # Half-way between them there is nothing.
+    a = np.float32(0.99)
+    b = np.nextafter(a, np.float32(1))
+    record = ExitRecord(
+        np.array([[a, b]]), np.array([[0, 1], [1, 0]], bool), np.array([1.0, 3.0])
+    )
+    (threshold,) = ThresholdSearch(record).reaching(100)
+    assert (record.confidences[0] >= np.float32(threshold)).tolist() == [False, True]
 
 
 def test_exits_that_are_absolutely_sure():
@@ -203,3 +235,21 @@ def test_images_with_several_labels(model):
     batch = dict(inputs=torch.rand(1, *SHAPE), data_samples=[sample])
     with pytest.raises(ValueError, match='got 2 labels of 1 images'):
         record_exits(model, [batch])
+
+
+@torch.no_grad()
+def test_functions_that_nobody_needs_cost_nothing(mmpretrain_scope):
+    cnmm = dict(
+        type='mmdyn.CNMM', scales=(0, 0, 1, 2), channels=(4, 8, 64), out_indices=(1, 2, 3)
+    )
+    model = MODELS.build(config(backbone=cnmm, policy=None)).eval()
+    (batch,) = batches((8,))
+    record = record_exits(model, [batch])
+    model.offer_points([OperatingPoint('all', dict(thresholds=[1e-6, 1e-6]))])
+    meter = CostMeter()
+    with meter, at_operating_point(model, 'all'):
+        assert model.infer(batch['inputs'])[1].tolist() == [1] * 8
+    assert record.macs[0] == meter.macs / 8
+    samples = MODELS.build(config(backbone={**cnmm, 'samples': 3}, policy=None))
+    with pytest.raises(ValueError, match='either samples or a policy'):
+        samples.offer_points([OperatingPoint('all', dict(thresholds=[0.5, 0.5]))])

@@ -49,6 +49,7 @@ def small(digits, epochs=1, images=64):
         'train_dataloader.batch_size': 16,
         'train_dataloader.dataset.pipeline.2.padding': 0,
         'val_dataloader.dataset.data_root': digits,
+        'val_dataloader.dataset.data_prefix': 'val',
         'val_dataloader.dataset.indices': 40,
         'test_dataloader.dataset.data_root': digits,
         'test_dataloader.dataset.indices': 40,

@@ -72,14 +72,43 @@ def test_search_saves_points_that_the_test_runs(checkpoint, digits):
     assert f'{tested["macs_per_image"] / 1e6:.2f}' == macs
 
 
-def test_other_test_data_are_used_whole(checkpoint, digits):
-    other = 'val_dataloader.dataset.indices=30'
-    done = search(checkpoint, digits, '--min-accuracy', 1, options=[other])
-    assert 'validation data: searching' not in done.stderr
-    # 40 test images, so accuracies are multiples of 2.5 %; of 30, of 3.33 %.
+def test_images_are_searched_or_reported_on(checkpoint, digits):
+    # 30 of the 40 test images are validation data: 15 are searched on, 25 reported on.
+    overlap = 'val_dataloader.dataset.indices=30'
+    done = search(checkpoint, digits, '--min-accuracy', 1, options=[overlap])
+    assert '30 images are validation data and test data' in done.stderr
     _, accuracy, _, tested, *_ = cells(done.stdout, 'min-accuracy=1')
-    assert float(tested) % 2.5 == pytest.approx(0, abs=0.01)
-    assert (float(accuracy) * 0.3) % 1 == pytest.approx(0, abs=0.01)
+    assert (float(accuracy) * 0.15) % 1 == pytest.approx(0, abs=0.01)
+    assert (float(tested) * 0.25) % 1 == pytest.approx(0, abs=0.01)
+
+    apart = 'val_dataloader.dataset.data_prefix=train'
+    done = search(checkpoint, digits, '--min-accuracy', 1, options=[apart])
+    assert 'validation data and test data' not in done.stderr
+    _, accuracy, _, tested, *_ = cells(done.stdout, 'min-accuracy=1')
+    assert (float(accuracy) * 0.4) % 1 == pytest.approx(0, abs=0.01)
+    assert (float(tested) * 0.4) % 1 == pytest.approx(0, abs=0.01)
+
+
+def test_backbone_with_points_of_its_own(digits, tmp_path):
+    options = [
+        'model.backbone.type=mmdyn.SpatialResNet',
+        'model.backbone.budgets=[0.3,0.5,0.7]',
+        'train_cfg.max_epochs=1',
+        'val_cfg.points=[exit=3+dense]',
+    ]
+    arguments = ('--work-dir', tmp_path, *small(digits), *options)
+    run_tool('tools/train.py', CONFIG, *arguments)
+    checkpoint = tmp_path / 'epoch_1.pth'
+    done = run_tool(SEARCH, CONFIG, checkpoint, '--min-accuracy', 1, *arguments)
+    macs = float(cells(done.stdout, 'min-accuracy=1')[4])
+    dense = float(cells(done.stdout, 'exit=3+dense')[4])
+    assert macs < 0.8 * dense
+    done = run_tool(
+        'tools/analysis_tools/exit_statistics.py', CONFIG, checkpoint, *arguments
+    )
+    for budget in ('0.3', '0.5', '0.7'):
+        assert f'min-accuracy=1+budget={budget}' in done.stdout
+    assert 'exit=1' not in done.stdout
 
 
 def test_budgets_that_cannot_be_had(checkpoint, digits):

@@ -96,7 +96,9 @@ def choose_points(model: MultiExitClassifier, names: list[str] | None) -> list[s
     offered = operating_points(model)
     valid = [point.name for point in offered]
     if names is None:
-        names = [point.name for point in offered if 'exit' not in point.settings]
+        adaptive = [p.name for p in model.operating_points if 'exit' not in p.settings]
+        # Where the backbone has points too, names are joined, its own coming last.
+        names = [name for name in valid if name.split('+')[0] in adaptive]
     if not names:
         raise ValueError(
             f'at every point of the model all samples leave at one exit; to see one of '
@@ -111,7 +113,7 @@ def choose_points(model: MultiExitClassifier, names: list[str] | None) -> list[s
 def evaluate(runner: Runner, names: list[str]) -> dict[str, ExitStatistics]:
     """Run the test data at each point; the statistics by point, on the main rank."""
     model = unwrapped(runner.model)
-    metric = ExitStatisticsMetric(model.num_exits, model.head.num_classes)
+    metric = ExitStatisticsMetric(model.num_exits, model.num_classes)
     runner.test_evaluator.metrics.append(metric)
     runner.call_hook('before_run')
     runner.load_or_resume()

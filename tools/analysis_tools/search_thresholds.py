@@ -2,9 +2,9 @@
 
 Runs every exit once on the validation data of the config, finds the thresholds of the
 best accuracy within each cost and of the least cost at each accuracy, runs these for real
-on the test data, and writes them beside the checkpoint, where tools/test.py finds them.
-Where the test data are the validation data, it searches on every other image and reports
-on the rest.
+on the test data, and writes them beside the checkpoint, in the place of points found
+before, where tools/test.py finds them. Of images that are both validation and test data
+it searches on every other one, and reports on the rest.
 
 example: python tools/analysis_tools/search_thresholds.py CONFIG CHECKPOINT \\
              --max-macs 15e6 20e6 --min-accuracy 98
@@ -16,6 +16,7 @@ import argparse
 import sys
 from dataclasses import dataclass
 
+import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 from mmengine.runner import Runner
@@ -76,25 +77,45 @@ def load_data(runner: Runner) -> tuple[DataLoader, DataLoader]:
     search_cfg, report_cfg = runner.cfg.val_dataloader, runner.cfg.get('test_dataloader')
     if report_cfg is None:
         report_cfg = search_cfg
-    if search_cfg.dataset != report_cfg.dataset:
-        return Runner.build_dataloader(search_cfg), Runner.build_dataloader(report_cfg)
-    runner.logger.warning(
-        'The test data are the validation data: searching on every other image of them, '
-        'reporting on the rest'
+    search = DATASETS.build(search_cfg.dataset)
+    report = DATASETS.build(report_cfg.dataset)
+    searched, reported = _images(search), _images(report)
+    in_both = set(searched) & set(reported)
+    shared = [image for image in searched if image in in_both]
+    if shared:
+        runner.logger.warning(
+            f'{len(shared)} images are validation data and test data: searching on every '
+            f'other one of them, reporting on the rest. Tests of the found points on all '
+            f'test data will flatter them'
+        )
+        # Of those that are in both, half is for the search alone.
+        to_search = set(shared[::2])
+        to_report = set(shared) - to_search
+        _keep(search, [image not in to_report for image in searched])
+        _keep(report, [image not in to_search for image in reported])
+    return (
+        Runner.build_dataloader({**search_cfg, 'dataset': search}),
+        Runner.build_dataloader({**report_cfg, 'dataset': report}),
     )
-    return _half(search_cfg, 0), _half(report_cfg, 1)
 
 
-def _half(cfg: dict, first: int) -> DataLoader:
-    dataset = DATASETS.build(cfg.dataset)
+def _images(dataset: BaseDataset) -> list:
+    """What tells the images of a dataset apart: their files, or what they show."""
     if not isinstance(dataset, BaseDataset):
         raise ValueError(
-            f'a {type(dataset).__name__} cannot be cut into halves: give val_dataloader '
-            f'and test_dataloader different datasets'
+            f'a {type(dataset).__name__} does not say which images it has: thresholds '
+            f'are searched on datasets that are an mmengine.BaseDataset'
         )
     dataset.full_init()
-    dataset.get_subset_(list(range(first, len(dataset), 2)))
-    return Runner.build_dataloader({**cfg, 'dataset': dataset})
+    images = []
+    for index in range(len(dataset)):
+        info = dataset.get_data_info(index)
+        images.append(info.get('img_path') or np.asarray(info['img']).tobytes())
+    return images
+
+
+def _keep(dataset: BaseDataset, wanted: list[bool]) -> None:
+    dataset.get_subset_([index for index, keep in enumerate(wanted) if keep])
 
 
 def search(model: MultiExitClassifier, data: DataLoader, args) -> list[Found]:
@@ -109,44 +130,57 @@ def search(model: MultiExitClassifier, data: DataLoader, args) -> list[Found]:
     ]
     return [
         Found(OperatingPoint(name, dict(thresholds=list(values))), *thresholds.at(values))
-        for name, values in wanted
+        for name, values in dict(wanted).items()
     ]
 
 
-def execute(runner: Runner, found: list[Found], data: DataLoader) -> dict:
-    """Metrics of the found points and of the dense one, really run."""
+def execute(
+    runner: Runner, found: list[Found], data: DataLoader
+) -> dict[str, dict[str, float]]:
+    """Metrics of the found points and of the ``dense`` one, really run."""
     model = runner.model
     model.offer_points([each.point for each in found])
-    names = [each.point.name for each in found] + [dense_operating_point(model).name]
+    # Where the backbone has points too, the names of both are joined.
+    dense, own_dense = dense_operating_point(model).name, model.dense_operating_point.name
+    rest = dense.removeprefix(own_dense)
+    names = {each.point.name: each.point.name + rest for each in found}
+    names['dense'] = dense
     evaluator = runner.cfg.get('test_evaluator') or runner.cfg.val_evaluator
-    return OperatingPointValLoop(runner, data, evaluator, points=names).run()
+    fp16 = (runner.cfg.get('test_cfg') or {}).get('fp16', False)
+    loop = OperatingPointValLoop(runner, data, evaluator, fp16, [*names.values()])
+    metrics = loop.run()
+    return {
+        name: {
+            key.removeprefix(f'{offered}/'): value
+            for key, value in metrics.items()
+            if key.startswith(f'{offered}/')
+        }
+        for name, offered in names.items()
+    }
 
 
-def print_points(found: list[Found], metrics: dict, dense: str, metric: str) -> None:
+def print_points(found: list[Found], metrics: dict[str, dict], dense: str) -> None:
+    names = list(metrics['dense'])
+    metric = 'accuracy/top1' if 'accuracy/top1' in names else names[0]
     table = Table(title='Thresholds')
     table.add_column('point')
     for name in ('thresholds', 'top-1, search', 'MMACs, search', metric, 'MMACs', 'cost'):
         table.add_column(name, justify='right')
 
     def measured(name: str) -> list[str]:
-        macs = metrics[f'{name}/macs_per_image']
+        macs = metrics[name]['macs_per_image']
         return [
-            f'{metrics[f"{name}/{metric}"]:.2f}',
+            f'{metrics[name][metric]:.2f}',
             f'{macs / 1e6:.2f}',
-            f'{macs / metrics[f"{dense}/macs_per_image"]:.3f}',
+            f'{macs / metrics["dense"]["macs_per_image"]:.3f}',
         ]
 
     for each in found:
         name = each.point.name
-        values = ', '.join(f'{v:.3f}' for v in each.point.settings['thresholds'])
-        table.add_row(
-            name,
-            values,
-            f'{each.accuracy:.2f}',
-            f'{each.macs / 1e6:.2f}',
-            *measured(name),
-        )
-    table.add_row(dense, '', '', '', *measured(dense))
+        values = ', '.join(f'{v:.4g}' for v in each.point.settings['thresholds'])
+        expected = f'{each.accuracy:.2f}', f'{each.macs / 1e6:.2f}'
+        table.add_row(name, values, *expected, *measured(name))
+    table.add_row(dense, '', '', '', *measured('dense'))
     table.caption = (
         'search: what the thresholds were chosen by. The other columns: run for real, on '
         'images that the search has not seen'
@@ -164,17 +198,16 @@ def main() -> None:
                 f'thresholds are those of an mmdyn.MultiExitClassifier, got a '
                 f'{type(model).__name__}'
             )
+        model.check_adaptive()
         search_data, report_data = load_data(runner)
         found = search(model, search_data, args)
+        metrics = execute(runner, found, report_data)
     except ValueError as error:
         sys.exit(str(error))
-    metrics = execute(runner, found, report_data)
-    dense = dense_operating_point(model).name
-    names = [key.split('/', 1)[1] for key in metrics if key.startswith(f'{dense}/')]
-    metric = 'accuracy/top1' if 'accuracy/top1' in names else names[0]
-    print_points(found, metrics, dense, metric)
-    points = [each.point for each in found]
-    file = save_operating_points(args.checkpoint, points, config=args.config)
+    print_points(found, metrics, dense_operating_point(model).name)
+    file = save_operating_points(
+        args.checkpoint, [each.point for each in found], config=args.config
+    )
     print(f'Written to\n  {file}')
 
 

@@ -9,6 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
 from mmdyn.models.arguments import check_between
+from mmdyn.models.backbones import CNMM
 from mmdyn.models.multi_exit.strategies import training_phases
 from mmdyn.registry import HOOKS
 
@@ -21,9 +22,10 @@ __all__ = ['TrainingStrategyHook']
 class TrainingStrategyHook(Hook):
     """Move a ``MultiExitClassifier`` through the phases of a training strategy.
 
-    The training is cut into as many parts of one length as there are phases; give the
-    learning rate a schedule that starts again with each. What a phase does not train has
-    no gradients and keeps its running statistics. In distributed training set
+    The iterations are cut into as many parts of one length as there are phases (the paper
+    trains each stage for all the epochs of a cooperative training: multiply them); give
+    the learning rate a schedule that starts again with each. What a phase does not train
+    has no gradients and keeps its running statistics. In distributed training set
     ``find_unused_parameters=True`` in the config.
 
     Args:
@@ -35,7 +37,8 @@ class TrainingStrategyHook(Hook):
 
     Raises:
         ValueError: For another strategy or phase, and when training begins for a model
-            that is not a ``MultiExitClassifier`` or whose exits learn from one another.
+            that is not a ``MultiExitClassifier``, whose exits learn from one another, or
+            that has no stages (``mmdyn.CNMM``, stage-wise).
 
     Example:
         >>> custom_hooks = [
@@ -62,6 +65,16 @@ class TrainingStrategyHook(Hook):
                 f'distillation needs all exits in every iteration: strategy must be '
                 f"'cooperative', got {self.strategy!r}"
             )
+        if self.strategy == 'stage_wise' and isinstance(model.backbone, CNMM):
+            raise ValueError(
+                'a CNMM has no stages to train one after the other: functions lead from '
+                'each part to all later ones'
+            )
+        if self.first_phase > 1 and not runner._has_loaded:
+            runner.logger.warning(
+                f'Training begins with phase {self.first_phase}, but no checkpoint was '
+                f'loaded: what the phases before it train is as it was initialised'
+            )
         wrapper = runner.model if is_model_wrapper(runner.model) else None
         if self.strategy != 'cooperative' and not getattr(
             wrapper, 'find_unused_parameters', True
@@ -76,6 +89,8 @@ class TrainingStrategyHook(Hook):
         phase = self.phases[runner.iter * len(self.phases) // runner.max_iters]
         if phase != model.training_phase:
             model.training_phase = phase
+            # Those that were accumulated are of the phase before.
+            runner.optim_wrapper.zero_grad()
             exits = ', '.join(str(exit + 1) for exit in phase.exits)
             runner.logger.info(
                 f'From now on exits {exits} are trained, with the backbone before exit '

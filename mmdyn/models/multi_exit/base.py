@@ -13,6 +13,7 @@ from torch.nn.functional import logsigmoid
 
 from mmdyn.models.arguments import check_between
 from mmdyn.models.backbones import CNMM
+from mmdyn.models.budgeted import BudgetedModule
 from mmdyn.operating_point import DynamicModule, OperatingPoint
 
 from .stages import Stage, cut_into_stages
@@ -87,6 +88,7 @@ class MultiExitModel(DynamicModule):
     def check_settings(self, settings: Mapping[str, Any]) -> None:
         if 'thresholds' in settings and self.policy:
             self.policy.check_settings(settings)
+            self.check_adaptive()
             return
         if 'exit' not in settings:
             raise ValueError(
@@ -101,6 +103,18 @@ class MultiExitModel(DynamicModule):
             )
         if carving:
             self.backbone.check_settings(carving)
+
+    def check_adaptive(self) -> None:
+        """Check that images can leave at several exits.
+
+        Raises:
+            ValueError: If draws of the mixing weights are to be averaged.
+        """
+        if getattr(self.backbone, 'samples', 0) > 1:
+            raise ValueError(
+                'with samples of the mixing weights to average, an image must leave all '
+                'of them at one exit: give either samples or a policy'
+            )
 
     def check_runnable(self, point: OperatingPoint) -> None:
         if 'exit' in point.settings:
@@ -123,6 +137,8 @@ class MultiExitModel(DynamicModule):
             lazily (bool): As of :meth:`mmdyn.models.backbones.CNMM.carve`.
         """
         ends = [self.exit_stages[exit] for exit in exits]
+        if isinstance(self.backbone, BudgetedModule):
+            self.backbone.clear_costs()  # as its own forward pass does
         if isinstance(self.backbone, CNMM):
             keep, ranking = settings.get('keep'), settings.get('ranking')
             subnetwork = self.backbone.carve(keep, ranking, ends, lazily)

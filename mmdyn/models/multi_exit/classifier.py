@@ -103,11 +103,8 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
         if isinstance(distillation, dict):
             distillation = MODELS.build(distillation)
         self.distillation = distillation
-        if self.policy.operating_points and getattr(self.backbone, 'samples', 0) > 1:
-            raise ValueError(
-                'with samples of the mixing weights to average, an image must leave all '
-                'of them at one exit: give either samples or a policy'
-            )
+        if self.policy.operating_points:
+            self.check_adaptive()
         self.training_phase = TrainingPhase(tuple(range(self.num_exits)))
         names = [point.name for point in self.operating_points]
         if len(set(names)) < len(names):

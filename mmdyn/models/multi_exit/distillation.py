@@ -94,6 +94,13 @@ class MultiExitDistillation(nn.Module):
         # checkpoints and modes.
         self._network: list[nn.Module] = []
 
+    def init_weights(self) -> None:
+        """Read the teacher's weights; a training begins with this."""
+        if self.teacher == 'dk' and not self._network:
+            network = MMENGINE_MODELS.build(self.model)
+            load_fitting_checkpoint(network, self.checkpoint)
+            self._network.append(network.eval().requires_grad_(False))
+
     def forward(self, logits: Sequence[Tensor], images: Tensor) -> list[Tensor]:
         """Compute τ² (1 − λ) KL_i of each exit.
 
@@ -114,12 +121,8 @@ class MultiExitDistillation(nn.Module):
     def _teacher_logits(self, logits: Sequence[Tensor], images: Tensor) -> Tensor:
         if self.teacher in OWN_TEACHERS:
             return OWN_TEACHERS[self.teacher](torch.stack(list(logits)).float())
-        if not self._network:
-            network = MMENGINE_MODELS.build(self.model)
-            load_fitting_checkpoint(network, self.checkpoint)
-            self._network.append(network.eval().requires_grad_(False))
+        self.init_weights()
         target = self._network[0].to(images.device)(images, mode='tensor')
-        target = target[-1] if isinstance(target, (list, tuple)) else target
         if target.shape != logits[0].shape:
             raise ValueError(
                 f'the teacher gives logits {tuple(target.shape)}, the exits '

@@ -101,8 +101,11 @@ class SEBottleneckExit(Exit):
         ),
     ):
         super().__init__(list(init_cfg) if isinstance(init_cfg, tuple) else init_cfg)
-        if level < 0:
-            raise ValueError(f'level must be 0 or more SE-bottlenecks, got {level}')
+        if type(level) is not int or level < 0:
+            raise ValueError(
+                f'level must be 0 (the naive branch) or more SE-bottlenecks, got '
+                f'{level!r}'
+            )
         layers, width = [], in_channels
         if level:
             # Kernel stride + 2 with padding 1 divides any map's size by the stride.
@@ -159,6 +162,10 @@ def exits_of_levels(config: dict, num_stages: int) -> list[dict]:
         raise ValueError(
             f'exits need levels, one for each exit and at most {num_stages - 1} behind '
             f'the {num_stages} stages of this backbone, got {levels!r}'
+        )
+    if 'stage' in config or 'level' in config:
+        raise ValueError(
+            'exits of levels have their stages by that: leave stage and level out'
         )
     shared = {name: value for name, value in config.items() if name != 'levels'}
     first = num_stages - len(levels)

@@ -54,7 +54,7 @@ def copy_of(model):
     return {name: value.clone() for name, value in model.state_dict().items()}
 
 
-def train(tmp_path, hook, iters=6, **changes):
+def train(tmp_path, hook, iters=6, accumulate=1, **changes):
     model = MODELS.build({**MODEL, **changes})
     Runner(
         model=model,
@@ -68,7 +68,8 @@ def train(tmp_path, hook, iters=6, **changes):
         ),
         train_cfg=dict(by_epoch=False, max_iters=iters),
         optim_wrapper=dict(
-            optimizer=dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=0.01)
+            optimizer=dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=0.01),
+            accumulative_counts=accumulate,
         ),
         custom_hooks=[hook],
         log_level='ERROR',
@@ -115,6 +116,16 @@ def test_backbone_from_a_checkpoint(tmp_path, mmpretrain_scope):
     assert model.backbone.training  # only its frozen forward passes are in inference mode
 
 
+def test_gradients_of_a_phase_end_with_it(tmp_path, mmpretrain_scope):
+    # Phases change after iteration 3, in the middle of the accumulation of 4 and 5.
+    hook = Recorder('branches_only')
+    train(tmp_path, hook, accumulate=2)
+    of_phase_2 = set().union(
+        *(changed(a, b) for a, b in zip(hook.states[3:], hook.states[4:]))
+    )
+    assert of_phase_2 == expected((), (1, 2))
+
+
 def test_losses_of_a_frozen_backbone_are_those_of_inference(tmp_path, mmpretrain_scope):
     model = train(tmp_path, Recorder('branches_only', first_phase=2), iters=1)
     image = torch.rand(2, 3, 16, 16)
@@ -139,6 +150,11 @@ def test_refusals(tmp_path, mmpretrain_scope):
     distillation = dict(type='mmdyn.MultiExitDistillation')
     with pytest.raises(ValueError, match="must be 'cooperative', got 'stage_wise'"):
         train(tmp_path, TrainingStrategyHook('stage_wise'), distillation=distillation)
+    cnmm = dict(
+        type='mmdyn.CNMM', scales=(0, 0, 1, 2), channels=(4, 4, 16), out_indices=(1, 2, 3)
+    )
+    with pytest.raises(ValueError, match='a CNMM has no stages to train one after'):
+        train(tmp_path, TrainingStrategyHook('stage_wise'), backbone=cnmm)
     plain = {k: v for k, v in MODEL.items() if k != 'exits'}
     runner = SimpleNamespace(model=MODELS.build({**plain, 'type': 'ImageClassifier'}))
     with pytest.raises(ValueError, match='of a MultiExitClassifier, got a ImageCl'):

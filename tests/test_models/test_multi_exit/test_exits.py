@@ -65,5 +65,5 @@ def test_linear_exit_takes_pooled_features():
 
 
 def test_negative_level():
-    with pytest.raises(ValueError, match='level must be 0 or more.*got -1'):
+    with pytest.raises(ValueError, match=r'level must be 0 \(.*\) or more.*got -1'):
         exit_at(1, level=-1)
