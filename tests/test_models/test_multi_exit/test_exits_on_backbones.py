@@ -3,10 +3,12 @@
 import pytest
 import torch
 from mmpretrain.registry import MODELS
+from mmpretrain.structures import DataSample
 from reference import macs_by_formula, randomize_norms
 
 from mmdyn import at_operating_point, count_macs, operating_points
 from mmdyn.models.multi_exit import ConfidencePolicy, cut_into_stages
+from mmdyn.models.multi_exit.strategies import training_phases
 
 BACKBONES = {
     'ResNetMoD': dict(type='mmdyn.ResNetMoD', depth=18),
@@ -119,3 +121,31 @@ def test_macs_of_the_papers_branches(name):
             with macs_by_formula(branch.blocks[1:]) as blocks, at_exit:
                 ours = count_macs(model, shape) / 1e9
             assert ours - 0.005 < gmacs < ours + blocks.macs / 1e9 + 0.005
+
+
+@pytest.mark.parametrize('phase, trained', [(0, (1,)), (1, (2,)), (2, (3,))])
+def test_budget_of_the_stage_in_training(phase, trained):
+    backbone = dict(BACKBONES['SpatialResNet'], budgets=(0.2,))
+    model = build(backbone, (1, 2), (1, 1)).train()
+    model.backbone.set_operating_point('budget=0.2')
+    images = torch.rand(4, 3, 32, 32)
+    model.loss(images, samples_of(4))  # all blocks have costs, of a whole pass
+    model.training_phase = training_phases('stage_wise', 3)[phase]
+    model.loss(images, samples_of(4))
+    blocks = model.backbone.masked_blocks()
+    ran = {name for name, block in blocks.items() if block.cost is not None}
+    assert {name.split('.')[0] for name in ran} == {
+        f'layer{i}' for i in range(1, phase + 2)
+    }
+    loss = model.backbone.auxiliary_losses()['loss_budget']
+    loss.backward()
+    reached = {
+        name.split('.')[0]
+        for name, p in model.backbone.named_parameters()
+        if p.grad is not None and 'mask' in name
+    }
+    assert reached == {f'layer{i}' for i in trained}
+
+
+def samples_of(number):
+    return [DataSample().set_gt_label(i) for i in range(number)]
