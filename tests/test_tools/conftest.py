@@ -1,13 +1,11 @@
 """Small data and runs through the command line."""
 
 import os
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from test_tools.tool_process import ROOT, run_script
 
-ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, 'PYTHONPATH': str(ROOT)}
 CONFIG = 'configs/multi_exit/resnet20_multi-exit_15e_digits.py'
 
@@ -26,14 +24,7 @@ def command(script, *arguments):
 
 def run_tool(script, *arguments, check=True):
     """Run a tool as a user does; returns the finished process with its output."""
-    done = subprocess.run(
-        command(script, *arguments),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=ENVIRONMENT,
-    )
+    done = run_script(script, [*map(str, arguments)])
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
 

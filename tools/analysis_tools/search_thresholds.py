@@ -16,15 +16,13 @@ import argparse
 import sys
 from dataclasses import dataclass
 
-import numpy as np
-from mmengine.dataset import BaseDataset
-from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 from rich.table import Table
 from torch.utils.data import DataLoader
 
 from mmdyn import OperatingPoint, dense_operating_point
 from mmdyn.engine import OperatingPointValLoop
+from mmdyn.engine.apart import apart_loaders
 from mmdyn.engine.launch import add_launch_arguments, runner_for_search
 from mmdyn.evaluation.report import console_for_tables
 from mmdyn.evaluation.saved_points import save_operating_points
@@ -70,52 +68,6 @@ def parse_args() -> argparse.Namespace:
     if args.launcher != 'none':
         parser.error(f'the search runs in one process, got --launcher {args.launcher}')
     return args
-
-
-def load_data(runner: Runner) -> tuple[DataLoader, DataLoader]:
-    """Dataloaders to search on and to report on, with no image in both."""
-    search_cfg, report_cfg = runner.cfg.val_dataloader, runner.cfg.get('test_dataloader')
-    if report_cfg is None:
-        report_cfg = search_cfg
-    search = DATASETS.build(search_cfg.dataset)
-    report = DATASETS.build(report_cfg.dataset)
-    searched, reported = _images(search), _images(report)
-    in_both = set(searched) & set(reported)
-    shared = [image for image in searched if image in in_both]
-    if shared:
-        runner.logger.warning(
-            f'{len(shared)} images are validation data and test data: searching on every '
-            f'other one of them, reporting on the rest. Tests of the found points on all '
-            f'test data will flatter them'
-        )
-        # Of those that are in both, half is for the search alone.
-        to_search = set(shared[::2])
-        to_report = set(shared) - to_search
-        _keep(search, [image not in to_report for image in searched])
-        _keep(report, [image not in to_search for image in reported])
-    return (
-        Runner.build_dataloader({**search_cfg, 'dataset': search}),
-        Runner.build_dataloader({**report_cfg, 'dataset': report}),
-    )
-
-
-def _images(dataset: BaseDataset) -> list:
-    """What tells the images of a dataset apart: their files, or what they show."""
-    if not isinstance(dataset, BaseDataset):
-        raise ValueError(
-            f'a {type(dataset).__name__} does not say which images it has: thresholds '
-            f'are searched on datasets that are an mmengine.BaseDataset'
-        )
-    dataset.full_init()
-    images = []
-    for index in range(len(dataset)):
-        info = dataset.get_data_info(index)
-        images.append(info.get('img_path') or np.asarray(info['img']).tobytes())
-    return images
-
-
-def _keep(dataset: BaseDataset, wanted: list[bool]) -> None:
-    dataset.get_subset_([index for index, keep in enumerate(wanted) if keep])
 
 
 def search(model: MultiExitClassifier, data: DataLoader, args) -> list[Found]:
@@ -199,7 +151,7 @@ def main() -> None:
                 f'{type(model).__name__}'
             )
         model.check_adaptive()
-        search_data, report_data = load_data(runner)
+        search_data, report_data = apart_loaders(runner)
         found = search(model, search_data, args)
         metrics = execute(runner, found, report_data)
     except ValueError as error:
