@@ -6,18 +6,26 @@ MMEngine imports this file when it meets the scope ``mmdyn``, and a registry imp
 
 from __future__ import annotations
 
+from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import LOOPS as MMENGINE_LOOPS
+from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import Registry
 
-__all__ = ['HOOKS', 'LOOPS', 'MODELS', 'register_unavailable']
+__all__ = ['DATASETS', 'HOOKS', 'LOOPS', 'METRICS', 'MODELS', 'register_unavailable']
 
 MODELS = Registry(
     'model', parent=MMENGINE_MODELS, scope='mmdyn', locations=['mmdyn.models']
 )
 LOOPS = Registry('loop', parent=MMENGINE_LOOPS, scope='mmdyn', locations=['mmdyn.engine'])
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmdyn', locations=['mmdyn.engine'])
+METRICS = Registry(
+    'metric', parent=MMENGINE_METRICS, scope='mmdyn', locations=['mmdyn.evaluation']
+)
+DATASETS = Registry(
+    'dataset', parent=MMENGINE_DATASETS, scope='mmdyn', locations=['mmdyn.datasets']
+)
 
 
 def register_unavailable(

@@ -32,6 +32,7 @@ from mmdyn.engine.launch import (
     use_pinned_memory,
 )
 from mmdyn.evaluation.saved_points import points_file
+from mmdyn.evaluation.uncertainty import calibration_file, load_calibration
 
 
 def parse_args() -> argparse.Namespace:
@@ -84,6 +85,7 @@ def parse_args() -> argparse.Namespace:
 def merge_args(cfg: Config, args: argparse.Namespace) -> None:
     cfg.load_from = args.checkpoint
     use_operating_point_loop(cfg, args)
+    use_calibration(cfg, args.checkpoint)
     if args.show or args.show_dir:
         show_predictions(cfg, args)
     if args.tta:
@@ -103,6 +105,16 @@ def use_operating_point_loop(cfg: Config, args: argparse.Namespace) -> None:
     if args.amp:
         loop['fp16'] = True
     cfg.test_cfg = loop
+
+
+def use_calibration(cfg: Config, checkpoint: str) -> None:
+    """Have uncertainty reported with the calibration beside the checkpoint."""
+    metrics = cfg.get('test_evaluator') or []
+    metrics = metrics if isinstance(metrics, list) else [metrics]
+    reports = [m for m in metrics if m.get('type') == 'mmdyn.UncertaintyReport']
+    for report in reports:
+        if report.get('calibration') is None and load_calibration(checkpoint):
+            report['calibration'] = str(calibration_file(checkpoint))
 
 
 def show_predictions(cfg: Config, args: argparse.Namespace) -> None:

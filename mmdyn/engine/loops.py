@@ -12,6 +12,7 @@ from numbers import Real
 import torch
 from mmengine.device import get_device
 from mmengine.dist import all_reduce, is_main_process
+from mmengine.logging import MessageHub
 from mmengine.runner import TestLoop, ValLoop
 from mmengine.runner.amp import autocast
 from mmengine.runner.loops import _parse_losses, _update_losses
@@ -19,6 +20,7 @@ from mmengine.runner.loops import _parse_losses, _update_losses
 from mmdyn.evaluation.cost import CostMeter
 from mmdyn.evaluation.latency import measure_latency
 from mmdyn.evaluation.report import OperatingPointReport, PointResult
+from mmdyn.evaluation.uncertainty import POINT_IN_FORCE
 from mmdyn.operating_point import (
     OperatingPoint,
     at_operating_point,
@@ -95,12 +97,16 @@ class _OperatingPointLoop:
 
     def _run_point(self, point: OperatingPoint, advance: Callable) -> _Pass:
         self.meter, self._losses = CostMeter(), {}
+        # Metrics do not see the model.
+        hub = MessageHub.get_current_instance()
+        hub.update_info(POINT_IN_FORCE, point.name, resumed=False)
         self._statistics: dict[str, float] = {}
         for idx, data_batch in enumerate(self.dataloader):
             self.run_iter(idx, data_batch)
             advance()
         self.meter.reduce()
         metrics = self.evaluator.evaluate(len(self.dataloader.dataset))
+        hub.update_info(POINT_IN_FORCE, None, resumed=False)
         if self._losses:
             metrics.update(_parse_losses(self._losses, self.stage))
         metrics.update(self._mean_statistics())

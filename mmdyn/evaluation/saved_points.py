@@ -18,6 +18,7 @@ __all__ = [
     'outermost_dynamic_module',
     'points_file',
     'save_operating_points',
+    'sha256',
 ]
 
 
@@ -57,7 +58,7 @@ def save_operating_points(
     """
     content = dict(
         **description,
-        checkpoint_sha256=_sha256(checkpoint),
+        checkpoint_sha256=sha256(checkpoint),
         points=[dict(name=p.name, settings=dict(p.settings)) for p in points],
     )
     path = points_file(checkpoint)
@@ -89,7 +90,7 @@ def load_operating_points(model: nn.Module, checkpoint: str | Path) -> int:
     if not path.is_file():
         return 0
     content = json.loads(path.read_text())
-    if content['checkpoint_sha256'] != _sha256(checkpoint):
+    if content['checkpoint_sha256'] != sha256(checkpoint):
         warnings.warn(
             f'{path} is of other weights than {checkpoint} has: its points are left out. '
             f'Search them anew, or delete the file',
@@ -101,7 +102,8 @@ def load_operating_points(model: nn.Module, checkpoint: str | Path) -> int:
     return len(points)
 
 
-def _sha256(path: str | Path) -> str:
+def sha256(path: str | Path) -> str:
+    """What tells the content of a file from that of any other, in hexadecimal."""
     digest = hashlib.sha256()
     with Path(path).open('rb') as file:
         while block := file.read(2**20):

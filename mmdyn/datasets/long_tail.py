@@ -1,0 +1,114 @@
+"""CIFAR with a long tail: a training split whose classes differ in size.
+
+The exponential profile is that of Class-Balanced Loss Based on Effective Number of
+Samples, Cui et al., CVPR 2019, in the form of Learning Imbalanced Datasets with
+Label-Distribution-Aware Margin Loss, Cao et al., NeurIPS 2019. JEI-DNN, Regol et al.,
+ICLR 2024, runs on it with an imbalance of 100 (appendix 9.1.1).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from hashlib import blake2b
+
+import numpy as np
+from mmpretrain.datasets import CIFAR10, CIFAR100
+
+from mmdyn.registry import DATASETS
+
+__all__ = ['CIFAR10LT', 'CIFAR100LT', 'exponential_profile']
+
+# Rounding must not take an image from a class whose size comes out whole.
+_ROUNDING = 1e-9
+
+
+def exponential_profile(largest: int, num_classes: int, imbalance: float) -> list[int]:
+    """Images of each class, each class smaller than the one before by the same factor.
+
+    n_k = n_max · (1 / imbalance)^(k / (K − 1)), rounded down.
+
+    Args:
+        largest (int): n_max, images of class 0.
+        num_classes (int): K, 2 or more.
+        imbalance (float): Size of class 0 over that of class K − 1, 1 or more.
+
+    Returns:
+        list[int]: n_k of k = 0 … K − 1.
+
+    Raises:
+        ValueError: If the imbalance is less than 1.
+    """
+    if not imbalance >= 1:
+        raise ValueError(
+            f'imbalance, the most common class over the least common one, must be 1 or '
+            f'more, got {imbalance}'
+        )
+    sizes = (largest / imbalance ** (k / (num_classes - 1)) for k in range(num_classes))
+    return [math.floor(size + _ROUNDING) for size in sizes]
+
+
+class LongTailMixin:
+    """Keeps an exponentially shrinking part of each class of a CIFAR training split.
+
+    The test split stays whole and balanced. Which images are kept depends on their pixels
+    and the seed, and on nothing else; a larger imbalance keeps some of those that a
+    smaller one keeps. They stay in the order of the files, so ``indices`` holds out a
+    random part.
+
+    Args:
+        imbalance (float): Size of the most common class over that of the least common
+            one, 1 or more. Defaults to 100.
+        seed (int): Another seed keeps other images, as many. Defaults to 0.
+        **kwargs: Those of the mmpretrain dataset.
+
+    Raises:
+        ValueError: If the imbalance is less than 1.
+    """
+
+    def __init__(self, *args, imbalance: float = 100, seed: int = 0, **kwargs):
+        exponential_profile(1, 2, imbalance)  # refuses it also where data load later
+        self.imbalance = imbalance
+        self.seed = seed
+        super().__init__(*args, **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        """Load images and labels, to train on only each class's share."""
+        images = super().load_data_list()
+        if self.split != 'train':
+            return images
+        places = defaultdict(list)
+        for place, image in enumerate(images):
+            places[image['gt_label']].append(place)
+        sizes = exponential_profile(
+            max(map(len, places.values())), len(places), self.imbalance
+        )
+        kept = []
+        for label, size in enumerate(sizes):
+            ranked = sorted(places[label], key=lambda i: self._rank(images[i]['img']))
+            kept += ranked[:size]
+        return [images[place] for place in sorted(kept)]
+
+    def _rank(self, image: np.ndarray) -> bytes:
+        """What an image's class is sorted by: as good as random, the same everywhere."""
+        return blake2b(image.tobytes(), key=str(self.seed).encode()).digest()
+
+
+@DATASETS.register_module()
+class CIFAR10LT(LongTailMixin, CIFAR10):
+    """Long-tailed CIFAR-10: 12,406 training images at an imbalance of 100.
+
+    Args: see :class:`LongTailMixin`.
+    """
+
+
+@DATASETS.register_module()
+class CIFAR100LT(LongTailMixin, CIFAR100):
+    """Long-tailed CIFAR-100: 10,847 training images at an imbalance of 100.
+
+    Args: see :class:`LongTailMixin`.
+
+    Example:
+        >>> train_dataloader = dict(
+        ...     dataset=dict(type='mmdyn.CIFAR100LT', imbalance=100))
+    """
