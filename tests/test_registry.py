@@ -46,6 +46,20 @@ def test_missing_mmpretrain_is_named_when_it_is_needed(name):
     assert done.returncode == 1
 
 
+def test_hooks_of_other_tasks_need_no_mmpretrain():
+    done = run(
+        """
+        import sys
+        sys.modules['mmpretrain'] = None  # as if it were not installed
+        from mmdyn.registry import HOOKS
+        HOOKS.build(dict(type='mmdyn.BudgetScheduleHook'))
+        HOOKS.build(dict(type='mmdyn.JEIScheduleHook', cost_weight=1.0))
+        """
+    )
+    assert 'mmdyn.JEIScheduleHook needs mmpretrain, which cannot be' in done.stderr
+    assert done.returncode == 1
+
+
 def test_import_is_light():
     done = run(
         """

@@ -1,18 +1,5 @@
-from .hooks import (
-    BudgetScheduleHook,
-    DistillationHook,
-    FittingCheckpointHook,
-    RandomMasksHook,
-    TrainingStrategyHook,
-)
+from . import hooks
+from .hooks import *  # noqa: F403
 from .loops import OperatingPointTestLoop, OperatingPointValLoop
 
-__all__ = [
-    'BudgetScheduleHook',
-    'DistillationHook',
-    'FittingCheckpointHook',
-    'OperatingPointTestLoop',
-    'OperatingPointValLoop',
-    'RandomMasksHook',
-    'TrainingStrategyHook',
-]
+__all__ = [*hooks.__all__, 'OperatingPointTestLoop', 'OperatingPointValLoop']

@@ -8,8 +8,9 @@ __all__ = ['backbones', 'load_stock_weights']
 # Whatever is wrong with a package (they assert the versions they like), backbones work.
 try:
     from . import multi_exit
+    from .backbones.t2t_vit import T2TViT
 
-    __all__ += ['multi_exit']
+    __all__ += ['T2TViT', 'multi_exit']
 except Exception as error:
     register_unavailable(
         MODELS,
@@ -19,8 +20,10 @@ except Exception as error:
             'LinearExit',
             'SEBottleneckExit',
             'ConfidencePolicy',
+            'LearnedGatePolicy',
             'MultiExitDistillation',
             'KnowledgeConsistency',
+            'T2TViT',
         ),
         package='mmpretrain',
         reason=error,

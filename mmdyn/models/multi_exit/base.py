@@ -16,7 +16,7 @@ from mmdyn.models.backbones import CNMM
 from mmdyn.models.budgeted import BudgetedModule
 from mmdyn.operating_point import DynamicModule, OperatingPoint
 
-from .stages import Stage, cut_into_stages
+from .stages import Stage, cut_into_blocks, cut_into_stages
 
 __all__ = ['MultiExitModel', 'run']
 
@@ -37,6 +37,12 @@ class MultiExitModel(DynamicModule):
     backbone: nn.Module
     policy: nn.Module | None
     exit_stages: tuple[int, ...]
+    cut = 'stage'
+
+    def cut_backbone(self) -> list[Stage]:
+        """The stages that exits can follow; with ``cut = 'block'``, the blocks."""
+        cut = cut_into_blocks if self.cut == 'block' else cut_into_stages
+        return cut(self.backbone)
 
     def place_exits(self, exits: Sequence[dict]) -> list[Stage]:
         """Find the stages of exits; the last exit is behind the last one.
@@ -50,7 +56,7 @@ class MultiExitModel(DynamicModule):
         Raises:
             ValueError: If exits are missing, out of order or behind no stage.
         """
-        stages = cut_into_stages(self.backbone)
+        stages = self.cut_backbone()
         self.exit_stages = (*_checked_exit_stages(exits, len(stages)), len(stages))
         self._pruned_points = self._take_over_pruning()
         return stages
@@ -143,7 +149,7 @@ class MultiExitModel(DynamicModule):
             keep, ranking = settings.get('keep'), settings.get('ranking')
             subnetwork = self.backbone.carve(keep, ranking, ends, lazily)
             return [[stage] for stage in cut_into_stages(subnetwork)]
-        stages = cut_into_stages(self.backbone)
+        stages = self.cut_backbone()
         return [stages[start:end] for start, end in zip([0, *ends], ends)]
 
     def average_of_draws(self, logits_of_one: Callable[[], Tensor]) -> Tensor:

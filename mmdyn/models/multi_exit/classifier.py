@@ -10,14 +10,16 @@ from mmpretrain.models import ClsHead, ImageClassifier
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
+from mmdyn.models.arguments import check_choice
 from mmdyn.models.losses.scaled_losses import scaled_losses
 from mmdyn.operating_point import OperatingPoint
 from mmdyn.registry import MODELS
 
 from .base import MultiExitModel, run
 from .exits import Exit, exits_of_levels
+from .joint_training import JointTraining
+from .learned_gates import LearnedGatePolicy
 from .policies import ConfidencePolicy
-from .stages import cut_into_stages
 from .strategies import TrainingPhase
 
 __all__ = ['MultiExitClassifier']
@@ -47,11 +49,13 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
             with ``levels``, say ``(4, 3, 2)``, stands for an exit of each level behind
             the last stages but one.
         policy (dict | nn.Module | None): Config of what decides who leaves, for example
-            ``mmdyn.ConfidencePolicy``. ``None``: only fixed exits, and points that are
-            found by a search of thresholds.
+            ``mmdyn.ConfidencePolicy`` or ``mmdyn.LearnedGatePolicy``. ``None``: only
+            fixed exits, and points that are found by a search of thresholds.
         distillation (dict | nn.Module | None): Config of what the exits learn beside the
             labels, for example ``mmdyn.MultiExitDistillation``.
         neck (dict | nn.Module | None): Neck of the last exit.
+        cut (str): What exits can follow, ``'stage'`` being the number of one of them:
+            ``'stage'``, or each residual ``'block'`` of a ResNet.
         pretrained (str | None): Checkpoint to start from.
         train_cfg (dict | None): Batch augmentations, as in ``ImageClassifier``.
         data_preprocessor (dict | nn.Module | None): As in ``ImageClassifier``.
@@ -70,6 +74,7 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
         policy: dict | nn.Module | None = None,
         distillation: dict | nn.Module | None = None,
         neck: dict | nn.Module | None = None,
+        cut: str = 'stage',
         pretrained: str | None = None,
         train_cfg: dict | None = None,
         data_preprocessor: dict | nn.Module | None = None,
@@ -92,8 +97,10 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
                 f'head must be a classification head with num_classes, for example '
                 f'LinearClsHead, got {type(self.head).__name__}'
             )
+        check_choice('cut', cut, ('stage', 'block'))
+        self.cut = cut
         if isinstance(exits, dict):
-            exits = exits_of_levels(exits, len(cut_into_stages(self.backbone)))
+            exits = exits_of_levels(exits, len(self.cut_backbone()))
         stages = self.place_exits(exits)
         self.exits = nn.ModuleList(
             self._build_exit(cfg, stages[number - 1], stages[-2])
@@ -106,6 +113,7 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
         if self.policy.operating_points:
             self.check_adaptive()
         self.training_phase = TrainingPhase(tuple(range(self.num_exits)))
+        self.joint_training: JointTraining | None = None
         names = [point.name for point in self.operating_points]
         if len(set(names)) < len(names):
             raise ValueError(f'two operating points have the same name: {names}')
@@ -149,6 +157,21 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
         features = (features,)
         return self.head(self.neck(features) if self.with_neck else features)
 
+    def logits_of_exits(self, inputs: Tensor) -> list[Tensor]:
+        """Compute the logits of all exits for all images, whoever would leave.
+
+        Args:
+            inputs (Tensor): Images of shape (N, C, H, W).
+
+        Returns:
+            list[Tensor]: Logits (N, K) of each exit.
+        """
+        x, logits = inputs, []
+        for exit, part in enumerate(self.parts(range(self.num_exits), lazily=True)):
+            x, features = run(part, x)
+            logits.append(self.logits_at(exit, features))
+        return logits
+
     def infer(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Run at the operating point in force.
 
@@ -173,21 +196,22 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
 
     def _infer_adaptive(self, x: Tensor, point) -> tuple[Tensor, Tensor]:
         waiting = torch.arange(len(x), device=x.device)  # places of x's samples
-        logits, places, exits = [], [], []
+        logits, places, exits, carried = [], [], [], None
         parts = self.parts(range(self.num_exits), point.settings, lazily=True)
         for exit, part in enumerate(parts):
             x, features = run(part, x)
             scores = self.logits_at(exit, features)
             leaves = torch.ones_like(waiting, dtype=torch.bool)
             if exit < self.num_exits - 1:
-                leaves = self.policy(scores, exit, point)
+                leaves, carried = self.policy(scores, exit, point, carried)
             logits.append(scores[leaves])
             places.append(waiting[leaves])
             exits.append(torch.full_like(places[-1], exit + 1))
             if len(places[-1]) == len(waiting):
                 break
             if len(places[-1]):
-                x, waiting = _keep(x, ~leaves), waiting[~leaves]
+                stay = ~leaves
+                x, waiting, carried = _keep(x, stay), waiting[stay], _keep(carried, stay)
         order = torch.cat(places).argsort()
         return torch.cat(logits)[order], torch.cat(exits)[order]
 
@@ -203,7 +227,7 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
         return super().forward(inputs, data_samples, mode)
 
     def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
-        """Compute the losses of all exits, or of those of the training phase.
+        """Compute the losses of all exits, or those of the training phase.
 
         Args:
             inputs (Tensor): Images of shape (N, C, H, W).
@@ -211,9 +235,16 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
 
         Returns:
             dict[str, Tensor]: What the head gives for each exit's logits, with names like
-            ``exit1.loss``, and ``exit1.loss_distillation`` where there is distillation.
+            ``exit1.loss``, and ``exit1.loss_distillation`` where there is distillation;
+            under an ``mmdyn.JEIScheduleHook`` those of its phase.
+
+        Raises:
+            ValueError: If there are learned gates and nothing that trains them.
         """
         losses, logits = {}, self._training_logits(inputs)
+        if self._is_trained_jointly():
+            labels = _labels(data_samples)
+            return self.joint_training.losses(self.policy, list(logits.values()), labels)
         for exit, each in logits.items():
             for name, value in self.head._get_loss(each, data_samples).items():
                 losses[f'exit{exit + 1}.{name}'] = value
@@ -225,6 +256,14 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
             losses[f'exit{exit + 1}.loss_distillation'] = value
         return losses
 
+    def _is_trained_jointly(self) -> bool:
+        if self.joint_training is None and isinstance(self.policy, LearnedGatePolicy):
+            raise ValueError(
+                'learned gates are trained by mmdyn.JEIScheduleHook: add it to '
+                'custom_hooks'
+            )
+        return self.joint_training is not None and self.joint_training.phase != 'backbone'
+
     def _training_logits(self, x: Tensor) -> dict[int, Tensor]:
         """Logits of the exits that are trained now; nothing behind them runs."""
         exits, frozen_parts = self.training_phase
@@ -233,19 +272,25 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
             with self._without_training() if exit < frozen_parts else nullcontext():
                 x, features = run(part, x)
             if exit in exits:
-                logits[exit] = self.logits_at(exit, features)
+                # The head goes with the end of the backbone.
+                frozen = exit == self.num_exits - 1 and exit < frozen_parts
+                with self._without_training() if frozen else nullcontext():
+                    logits[exit] = self.logits_at(exit, features)
         return logits
 
     @contextmanager
     def _without_training(self) -> Iterator[None]:
-        """The backbone as in inference, without gradients."""
+        """The backbone, neck and head as in inference, without gradients."""
         was_training = self.backbone.training
-        self.backbone.eval()
+        modules = [self.backbone, *([self.neck] if self.with_neck else []), self.head]
+        for module in modules:
+            module.eval()
         try:
             with torch.no_grad():
                 yield
         finally:
-            self.backbone.train(was_training)
+            for module in modules:
+                module.train(was_training)
 
     def predict(
         self, inputs: Tensor, data_samples: list[DataSample] | None = None
@@ -266,9 +311,16 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
         return predictions
 
 
-def _keep(x: Tensor | dict, kept: Tensor) -> Tensor | dict:
+def _labels(data_samples: list[DataSample]) -> Tensor:
+    """Labels (N,), or scores (N, K) where a batch augmentation has mixed images."""
+    if 'gt_score' in data_samples[0]:
+        return torch.stack([sample.gt_score for sample in data_samples])
+    return torch.cat([sample.gt_label for sample in data_samples])
+
+
+def _keep(x: Tensor | dict | None, kept: Tensor) -> Tensor | dict | None:
     """The kept samples of what a stage gives, in the same memory format."""
-    if isinstance(x, Tensor) and x.dim() == 0:
+    if x is None or (isinstance(x, Tensor) and x.dim() == 0):
         return x  # the same for all samples
     if isinstance(x, dict):
         return {name: _keep(value, kept) for name, value in x.items()}

@@ -68,19 +68,23 @@ class ConfidencePolicy(BaseModule):
             raise ValueError(f"settings need 'thresholds' alone, got {dict(settings)}")
         _checked_thresholds('found', settings['thresholds'], self.num_exits - 1)
 
-    def forward(self, logits: Tensor, exit: int, point: OperatingPoint) -> Tensor:
+    def forward(
+        self, logits: Tensor, exit: int, point: OperatingPoint, carried: None = None
+    ) -> tuple[Tensor, None]:
         """Decide who leaves.
 
         Args:
             logits (Tensor): Logits (N, K) of the samples that reached the exit.
             exit (int): Place of the exit, from 0; not the last.
             point (OperatingPoint): One of :attr:`operating_points`.
+            carried (None): What a policy hands on to the next exit; nothing here.
 
         Returns:
-            Tensor: Booleans (N,), True for each sample that leaves.
+            tuple[Tensor, None]: Booleans (N,), True for each sample that leaves, and
+            what is carried to the next exit: a tensor of N elements or nothing.
         """
         confidence = logits.softmax(dim=1).amax(dim=1)
-        return confidence >= point.settings['thresholds'][exit]
+        return confidence >= point.settings['thresholds'][exit], None
 
 
 def _checked_thresholds(name: str, values, number: int) -> tuple[float, ...]:

@@ -11,10 +11,13 @@ from functools import partial, reduce, singledispatch
 from operator import itemgetter
 from typing import Any, NamedTuple
 
+import torch
 from mmpretrain.models.backbones import VGG as StockVGG
 from mmpretrain.models.backbones import DenseNet as StockDenseNet
 from mmpretrain.models.backbones import MobileNetV2 as StockMobileNetV2
 from mmpretrain.models.backbones import ResNet as StockResNet
+from mmpretrain.models.backbones import T2T_ViT
+from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 
 from mmdyn.models.backbones import (
@@ -28,7 +31,7 @@ from mmdyn.models.backbones import (
 )
 from mmdyn.models.layers.subnetwork import Subnetwork
 
-__all__ = ['Stage', 'cut_into_stages']
+__all__ = ['Stage', 'cut_into_blocks', 'cut_into_stages']
 
 
 def itself(x: Tensor) -> Tensor:
@@ -78,12 +81,18 @@ def cut_into_stages(backbone: nn.Module) -> list[Stage]:
             - ``mmdyn.MSDNet``: its blocks. A stage gives all the scales that are still
               needed; its features are those of the coarsest.
             - ``mmdyn.CNMM``: a stage ends at each of its ``out_indices``.
+            - ``mmdyn.T2TViT``, mmpretrain's T2T_ViT: a layer, the first with
+              tokens-to-token, the last with the norm behind it. A stage gives all tokens;
+              its features are the class token (N, C) behind that same norm, which Regol
+              et al. (JEI-DNN) count at every exit too. What trains the norm for a later
+              exit changes it for the earlier ones.
 
     Returns:
         list[Stage]: The stages from first to last; the stem is part of the first.
 
     Raises:
         TypeError: If nobody registered how to cut this type of backbone.
+        ValueError: If a T2T_ViT does not give its class token.
     """
     known = sorted(
         f'{t.__module__.split(".")[0]}.{t.__name__}'
@@ -96,22 +105,58 @@ def cut_into_stages(backbone: nn.Module) -> list[Stage]:
     )
 
 
-@cut_into_stages.register
-def _(backbone: ResNet) -> list[Stage]:
-    return _residual_stages(backbone, backbone.forward_stem)
+@cut_into_stages.register(ResNet)
+@cut_into_stages.register(StockResNet)
+def _(backbone: nn.Module) -> list[Stage]:
+    return _residual_stages(backbone, _stem_of(backbone))
 
 
-@cut_into_stages.register
-def _(backbone: StockResNet) -> list[Stage]:
-    def stem(x: Tensor) -> Tensor:
-        if backbone.deep_stem:
-            x = backbone.stem(x)
-        else:
-            x = backbone.relu(backbone.norm1(backbone.conv1(x)))
-        # mmpretrain's ResNet_CIFAR has no pool.
-        return backbone.maxpool(x) if hasattr(backbone, 'maxpool') else x
+@singledispatch
+def cut_into_blocks(backbone: nn.Module) -> list[Stage]:
+    """Cut a ResNet into its residual blocks.
 
-    return _residual_stages(backbone, stem)
+    Args:
+        backbone (nn.Module): ``mmdyn.ResNet``, one built on it, or mmpretrain's ResNet
+            or ResNet_CIFAR.
+
+    Returns:
+        list[Stage]: The blocks from first to last; the stem is part of the first.
+
+    Raises:
+        TypeError: For another backbone.
+    """
+    raise TypeError(
+        f'only ResNets can be cut into blocks, got a {type(backbone).__name__}; '
+        f"cut='stage' takes others"
+    )
+
+
+@cut_into_blocks.register(ResNet)
+@cut_into_blocks.register(StockResNet)
+def _(backbone: nn.Module) -> list[Stage]:
+    layers = [getattr(backbone, name) for name in backbone.res_layers]
+    ends = [
+        (block, block.out_channels, stage.stride)
+        for layer, stage in zip(layers, cut_into_stages(backbone))
+        for block in layer
+    ]
+    blocks, channels, strides = zip(*ends)
+    return _in_a_row(_stem_of(backbone), blocks, channels, strides)
+
+
+def _stem_of(backbone: nn.Module) -> Callable:
+    if isinstance(backbone, ResNet):
+        return backbone.forward_stem
+    return partial(_stock_stem, backbone)
+
+
+def _stock_stem(backbone: StockResNet, x: Tensor) -> Tensor:
+    if backbone.deep_stem:
+        x = backbone.stem(x)
+    else:
+        x = backbone.relu(backbone.norm1(backbone.conv1(x)))
+    # mmpretrain's ResNet_CIFAR has no pool.
+    return backbone.maxpool(x) if hasattr(backbone, 'maxpool') else x
 
 
 @cut_into_stages.register
@@ -180,6 +225,40 @@ def _(backbone: MSDNet) -> list[Stage]:
         Stage(partial(backbone.forward_stage, index), width, backbone.stride, coarsest)
         for index, width in enumerate(backbone.stage_channels)
     ]
+
+
+@cut_into_stages.register
+def _(backbone: T2T_ViT) -> list[Stage]:
+    if backbone.out_type != 'cls_token':
+        raise ValueError(
+            f"a {type(backbone).__name__} is cut with out_type='cls_token' only, got "
+            f'{backbone.out_type!r}'
+        )
+    first, *others = backbone.encoder
+    parts = [_chain(partial(_embedded_tokens, backbone), first), *others]
+    parts[-1] = _chain(parts[-1], backbone.norm)
+    # What the last stage gives has gone through the norm already.
+    choices = [_chain(_class_token, backbone.norm)] * len(others) + [_class_token]
+    width = backbone.cls_token.shape[2]
+    return [Stage(part, width, 16, choice) for part, choice in zip(parts, choices)]
+
+
+def _embedded_tokens(backbone: T2T_ViT, images: Tensor) -> Tensor:
+    """What the first layer gets: class token and patch tokens (N, 1 + L, C)."""
+    x, resolution = backbone.tokens_to_token(images)
+    x = torch.cat([backbone.cls_token.expand(len(x), -1, -1), x], dim=1)
+    positions = resize_pos_embed(
+        backbone.pos_embed,
+        backbone.patch_resolution,
+        resolution,
+        backbone.interpolate_mode,
+        backbone.num_extra_tokens,
+    )
+    return backbone.drop_after_pos(x + positions)
+
+
+def _class_token(tokens: Tensor) -> Tensor:
+    return tokens[:, 0]
 
 
 def _residual_stages(backbone: nn.Module, stem: Callable) -> list[Stage]:

@@ -116,10 +116,10 @@ def forced(model, wanted):
     class Forced(nn.Module):
         operating_points = (OperatingPoint('forced'),)
 
-        def forward(self, logits, exit, point):
+        def forward(self, logits, exit, point, carried):
             waiting = [w for w in wanted if w > exit]
             assert len(waiting) == len(logits), 'a sample that left is still there'
-            return torch.tensor([w == exit + 1 for w in waiting])
+            return torch.tensor([w == exit + 1 for w in waiting]), None
 
     model.policy = Forced()
     return model

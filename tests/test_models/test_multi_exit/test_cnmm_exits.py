@@ -108,10 +108,10 @@ def test_draws_stay_with_those_who_stay(training):
     class Forced(torch.nn.Module):
         operating_points = (OperatingPoint('forced'),)
 
-        def forward(self, logits, exit, point):
+        def forward(self, logits, exit, point, carried):
             leaving = leaves[exit][waiting[-1]]
             waiting.append(waiting[-1][~leaving])
-            return leaving
+            return leaving, None
 
     model.policy = Forced()
     if training:

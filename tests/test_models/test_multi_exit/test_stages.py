@@ -23,6 +23,7 @@ from mmdyn.models.backbones import (
     VGGMoD,
 )
 from mmdyn.models.multi_exit import cut_into_stages
+from mmdyn.models.multi_exit.stages import cut_into_blocks
 
 FIVE = (0, 1, 2, 3, 4)
 BEFORE_HALVING = (0, 1, 2, 4, 7)  # layers of a MobileNetV2
@@ -242,3 +243,40 @@ def test_unknown_backbone_says_what_is_known():
     known = 'VisionTransformer.*mmdyn.ResNet.*mmdyn.VGGMoD.*mmpretrain.VGG.*register'
     with pytest.raises(TypeError, match=known):
         cut_into_stages(VisionTransformer('deit-tiny', img_size=32, patch_size=16))
+
+
+RESNETS = {
+    'trunk': (lambda: ResNet(18), [64] * 2 + [128] * 2 + [256] * 2 + [512] * 2),
+    'CIFAR': (lambda: ResNet(14), [16] * 2 + [32] * 2 + [64] * 2),
+    'MoD': (lambda: ResNetMoD(18), [64] * 2 + [128] * 2 + [256] * 2 + [512] * 2),
+    'stock': (
+        lambda: StockResNet(50, deep_stem=True),
+        [256] * 3 + [512] * 4 + [1024] * 6 + [2048] * 3,
+    ),
+    'stock, CIFAR': (
+        lambda: ResNet_CIFAR(18),
+        [64] * 2 + [128] * 2 + [256] * 2 + [512] * 2,
+    ),
+}
+
+
+@pytest.mark.parametrize('name', RESNETS)
+def test_blocks_in_a_row_are_the_backbone(name):
+    build, channels = RESNETS[name]
+    backbone = randomize_norms(build())
+    x = image = torch.rand(2, 3, 64, 64)
+    expected = outputs_of(backbone, image)[-1]
+    blocks = cut_into_blocks(backbone)
+    for block in blocks:
+        x = block.forward(x)
+        assert x.shape[1] == block.out_channels
+        assert x.shape[2] * block.stride == 64
+    torch.testing.assert_close(x, expected, rtol=0, atol=0)
+    assert [block.out_channels for block in blocks] == channels
+
+
+def test_only_resnets_have_blocks():
+    with pytest.raises(
+        TypeError, match='only ResNets can be cut into blocks, got a VGGMoD'
+    ):
+        cut_into_blocks(VGGMoD(16))
