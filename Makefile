@@ -38,7 +38,7 @@ demo: python
 
 test: python
 	@$(PYTHON) tools/dev/environment.py test
-	@$(VENV_PYTHON) -m pytest $(PYTEST_ARGS)
+	@OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 lint: python
 	@$(PYTHON) tools/dev/environment.py test

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import cycle
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mmdyn.evaluation.calibration import ReliabilityBins
+if TYPE_CHECKING:
+    from mmdyn.evaluation.calibration import ReliabilityBins
 
 __all__ = ['draw_reliability']
 

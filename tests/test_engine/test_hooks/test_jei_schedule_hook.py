@@ -7,6 +7,8 @@ from mmpretrain.structures import DataSample
 from mmdyn.engine.hooks import JEIScheduleHook
 from mmdyn.models.multi_exit.joint_training import gate_targets
 
+pytestmark = pytest.mark.usefixtures('mmpretrain_scope')
+
 MODEL = dict(
     type='mmdyn.MultiExitClassifier',
     backbone=dict(type='mmdyn.ResNet', depth=8, stem_channels=4, base_channels=4),
