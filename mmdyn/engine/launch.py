@@ -101,7 +101,11 @@ def build_runner(cfg: Config) -> Runner:
         torch.distributed.init_process_group('gloo')
         # Threads of gloo that still run when the interpreter ends can abort it.
         atexit.register(torch.distributed.destroy_process_group)
-        wrapper = cfg.get('model_wrapper_cfg') or dict(type='MMDistributedDataParallel')
+        wrapper = cfg.get('model_wrapper_cfg') or dict(
+            type='MMDistributedDataParallel',
+            broadcast_buffers=False,
+            find_unused_parameters=cfg.get('find_unused_parameters', False),
+        )
         cfg.model_wrapper_cfg = {**wrapper, 'device_ids': None}
     # MMEngine's logger writes to what is stdout while the runner is built; ours keeps
     # stdout for results.

@@ -52,6 +52,47 @@ def test_two_processes_train_and_report_what_one_does(digits, tmp_path):
         assert together['macs_per_image'] == pytest.approx(alone['macs_per_image'])
 
 
+TURNS = """
+_base_ = '{root}/configs/jei/resnet20_jei_15e_digits.py'
+load_from = None
+model = dict(
+    backbone=dict(depth=8),
+    exits=[dict(type='mmdyn.LinearExit', stage=block) for block in (1, 2)],
+)
+custom_hooks = [
+    dict(type='mmdyn.JEIScheduleHook', cost_weight=0.1, warmup_epochs=1, bi_switch=2)
+]
+train_cfg = dict(max_epochs=3, val_interval=9)
+optim_wrapper = dict(optimizer=dict(_delete_=True, type='SGD', lr=0.1))
+data_root = '{digits}'
+train_dataloader = dict(
+    batch_size={batch_size},
+    dataset=dict(data_root=data_root, indices=96, pipeline={{{{_base_.test_pipeline}}}}),
+)
+val_dataloader = dict(dataset=dict(data_root=data_root, indices=range(100, 160)))
+randomness = dict(seed=0)
+find_unused_parameters = True
+"""
+
+
+def test_exits_and_gates_learn_in_two_processes_what_they_learn_in_one(digits, tmp_path):
+    weights = []
+    for number in (1, 2):
+        config = tmp_path / f'{number}.py'
+        text = TURNS.format(root=ROOT, digits=digits, batch_size=16 // number)
+        config.write_text(text)
+        folder = tmp_path / str(number)
+        if number == 1:
+            run_tool('tools/train.py', config, '--work-dir', folder)
+        else:
+            run_distributed('dist_train.sh', config, 2, '--work-dir', folder)
+        checkpoint = torch.load(folder / 'epoch_3.pth', weights_only=False)
+        weights.append(checkpoint['state_dict'])
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, rtol=1e-3, atol=1e-4)
+    assert weights[0]['policy.class_weights'].std() > 0  # there was something to balance
+
+
 def test_usage_is_shown():
     for script in ('dist_train.sh', 'dist_test.sh', 'slurm_train.sh', 'slurm_test.sh'):
         done = subprocess.run(
