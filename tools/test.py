@@ -85,7 +85,6 @@ def parse_args() -> argparse.Namespace:
 def merge_args(cfg: Config, args: argparse.Namespace) -> None:
     cfg.load_from = args.checkpoint
     use_operating_point_loop(cfg, args)
-    use_calibration(cfg, args.checkpoint)
     if args.show or args.show_dir:
         show_predictions(cfg, args)
     if args.tta:
@@ -93,6 +92,8 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> None:
     set_loader_defaults(cfg, ['test_dataloader'], pin_memory=use_pinned_memory(args))
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
+    if not args.tta:  # which averages scores of images that may leave anywhere
+        use_calibration(cfg, args.checkpoint)
 
 
 def use_operating_point_loop(cfg: Config, args: argparse.Namespace) -> None:

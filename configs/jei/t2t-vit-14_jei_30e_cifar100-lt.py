@@ -20,7 +20,7 @@ optim_wrapper = dict(
 )
 param_scheduler = []
 train_cfg = dict(by_epoch=True, max_epochs=30, val_interval=1)
-val_cfg = dict(type='mmdyn.OperatingPointValLoop')
+val_cfg = dict(type='mmdyn.OperatingPointValLoop', points=['adaptive'])
 test_cfg = dict(type='mmdyn.OperatingPointTestLoop')
 test_evaluator = [dict(type='Accuracy', topk=1), dict(type='mmdyn.UncertaintyReport')]
 find_unused_parameters = True  # exits and gates take turns

@@ -31,7 +31,7 @@ param_scheduler = []
 val_dataloader = dict(dataset=dict(indices=range(0, 50000, 2)))
 test_dataloader = dict(dataset=dict(indices=range(1, 50000, 2)))
 train_cfg = dict(by_epoch=True, max_epochs=15, val_interval=1)
-val_cfg = dict(type='mmdyn.OperatingPointValLoop')
+val_cfg = dict(type='mmdyn.OperatingPointValLoop', points=['adaptive'])
 test_cfg = dict(type='mmdyn.OperatingPointTestLoop')
 test_evaluator = [dict(type='Accuracy', topk=1), dict(type='mmdyn.UncertaintyReport')]
 find_unused_parameters = True  # exits and gates take turns

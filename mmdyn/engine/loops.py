@@ -99,7 +99,7 @@ class _OperatingPointLoop:
         self.meter, self._losses = CostMeter(), {}
         # Metrics do not see the model.
         hub = MessageHub.get_current_instance()
-        hub.update_info(POINT_IN_FORCE, point.name, resumed=False)
+        hub.update_info(POINT_IN_FORCE, point, resumed=False)
         self._statistics: dict[str, float] = {}
         for idx, data_batch in enumerate(self.dataloader):
             self.run_iter(idx, data_batch)

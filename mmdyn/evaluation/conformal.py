@@ -16,12 +16,10 @@ __all__ = [
     'METHODS',
     'MIN_SAMPLES',
     'ConformalThresholds',
-    'MatchedInefficiency',
     'conformal_threshold',
     'conformal_thresholds',
     'coverage',
     'inefficiency',
-    'inefficiency_at_coverage',
     'prediction_sets',
 ]
 
@@ -31,8 +29,6 @@ METHODS = ('general', 'ims', 'strict', 'gated')
 MIN_SAMPLES = 20
 """Fewest validation images for which ``gated`` gives an exit a threshold of its own. For
 a coverage of 95 % there is none with fewer than 19 but that of all classes."""
-
-_ALPHA_STEP = 0.005
 
 # Products and means must not be off by one image because of rounding.
 _ROUNDING = 1e-9
@@ -182,63 +178,6 @@ def inefficiency(sets: np.ndarray) -> float:
     """
     _check_some(sets)
     return float(np.asarray(sets).sum(axis=1).mean())
-
-
-@dataclass(frozen=True)
-class MatchedInefficiency:
-    """The size of sets that are right often enough.
-
-    Args:
-        set_size (float): Mean number of classes in a set.
-        alpha (float): What the thresholds were chosen with, at most the target; 0 where
-            every set had to be that of all classes.
-        coverage (float): Share of the test images whose set holds the true class.
-    """
-
-    set_size: float
-    alpha: float
-    coverage: float
-
-
-def inefficiency_at_coverage(
-    method: str,
-    scores: np.ndarray,
-    exits: np.ndarray,
-    probabilities: np.ndarray,
-    test_exits: np.ndarray,
-    test_labels: np.ndarray,
-    alpha: float = 0.05,
-) -> MatchedInefficiency:
-    """Compare networks by set size where the coverage is really exceeded (9.3, the end).
-
-    α goes down from the target in steps of 0.005 until more than 1 − target of the test
-    images are covered. That chooses by test labels: it serves comparisons in a paper,
-    not the choice of thresholds to use.
-
-    Args:
-        method (str): One of :data:`METHODS`.
-        scores (np.ndarray): Of validation images, as for :func:`conformal_thresholds`.
-        exits (np.ndarray): Where each of them leaves, from 0.
-        probabilities (np.ndarray): Of K classes for each of N test images, (N, K), at the
-            exit where the image leaves.
-        test_exits (np.ndarray): Where each test image leaves (N,), from 0.
-        test_labels (np.ndarray): True classes of the test images (N,), from 0.
-        alpha (float): The target, in (0, 1).
-
-    Returns:
-        MatchedInefficiency: At the largest such α.
-
-    Raises:
-        ValueError: As :func:`conformal_thresholds`, or if there are no test images.
-    """
-    for step in range(max(math.ceil(alpha / _ALPHA_STEP - _ROUNDING), 1)):
-        lowered = round(alpha - step * _ALPHA_STEP, 9)
-        found = conformal_thresholds(method, scores, exits, lowered)
-        sets = prediction_sets(probabilities, test_exits, found.thresholds)
-        reached = coverage(sets, test_labels)
-        if reached > 1 - alpha + _ROUNDING:
-            return MatchedInefficiency(inefficiency(sets), lowered, reached)
-    return MatchedInefficiency(float(np.shape(probabilities)[1]), 0.0, 1.0)
 
 
 def _check_exits(exits: np.ndarray, number: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -13,55 +13,94 @@ from mmdyn.operating_point import OperatingPoint, at_operating_point
 
 from .uncertainty import Predictions, log_of_scores
 
-__all__ = ['predictions_at']
+__all__ = ['predictions_at_points']
 
 
 @torch.no_grad()
-def predictions_at(
-    model: ImageClassifier, point: OperatingPoint | str, batches: Iterable
-) -> Predictions:
-    """Run a classifier on images.
+def predictions_at_points(
+    model: ImageClassifier,
+    points: Sequence[OperatingPoint],
+    batches: Iterable,
+    track: Callable[[Iterable], Iterable] = iter,
+) -> dict[OperatingPoint, Predictions]:
+    """Run a classifier on images at operating points.
 
-    Where images choose their exit, every exit says something about every image.
+    Exits say the same at all points of a network with exits, so one run of all exits
+    serves all points that are an exit or a rule who leaves where. Others run themselves.
 
     Args:
         model (ImageClassifier): The model, in evaluation mode.
-        point (OperatingPoint | str): One of its operating points.
+        points (Sequence[OperatingPoint]): Some of its operating points.
         batches (Iterable): What its dataloader gives, with one label an image.
+        track (Callable): What shows the progress of a run over the batches.
 
     Returns:
-        Predictions: With one exit where images cannot choose.
+        dict[OperatingPoint, Predictions]: With one exit where images cannot choose.
 
     Raises:
         ValueError: If there are no images, or not one label for each.
     """
-    logarithms, labels, exits = [], [], []
-    with at_operating_point(model, point):
-        for batch in batches:
-            data = model.data_preprocessor(batch, False)
-            samples = data['data_samples']
-            labels += [sample.gt_label.cpu() for sample in samples]
-            said, leaving = _predict(model, data['inputs'], samples)
-            logarithms.append(said)
-            exits.append(leaving)
+    together = [point for point in points if _is_of_exits(model, point)]
+    found = {}
+    if together:
+        logits, labels = _collect(model, track(batches), _logits_of_exits)
+        for point in together:
+            found[point] = _of_exits(model, point, logits, labels)
+    for point in points:
+        if point not in found:
+            with at_operating_point(model, point):
+                logits, labels = _collect(model, track(batches), _predicted)
+            none = np.zeros(len(labels), dtype=int)
+            found[point] = Predictions(logits, labels, none)
+    return {point: found[point] for point in points}
+
+
+def _is_of_exits(model: ImageClassifier, point: OperatingPoint) -> bool:
+    """Whether the point is one of the classifier's own: an exit, or a rule."""
+    if not isinstance(model, MultiExitClassifier) or point not in model.operating_points:
+        return False
+    # An mmdyn.CNMM can leave functions out, or average over draws.
+    draws = getattr(model.backbone, 'samples', 0)
+    return 'keep' not in point.settings and draws < 2
+
+
+def _of_exits(model, point, logarithms: np.ndarray, labels: np.ndarray) -> Predictions:
+    if 'exit' in point.settings:
+        exit = point.settings['exit'] - 1
+        none = np.zeros(len(labels), dtype=int)
+        return Predictions(logarithms[exit : exit + 1], labels, none)
+    said = torch.from_numpy(logarithms).to(next(model.parameters()).device)
+    exits, waiting = np.zeros(len(labels), dtype=int), np.arange(len(labels))
+    carried = None
+    for exit in range(model.num_exits - 1):
+        leaves, carried = model.policy(said[exit, waiting], exit, point, carried)
+        leaves = leaves.cpu().numpy()
+        waiting = waiting[~leaves]
+        carried = carried if carried is None else carried[~leaves]
+        exits[waiting] = exit + 1
+    return Predictions(logarithms, labels, exits)
+
+
+def _collect(model, batches: Iterable, run: Callable) -> tuple[np.ndarray, np.ndarray]:
+    """Log-probabilities (M, N, K) and labels (N,)."""
+    logarithms, labels = [], []
+    for batch in batches:
+        data = model.data_preprocessor(batch, False)
+        samples = data['data_samples']
+        labels += [sample.gt_label.cpu() for sample in samples]
+        logarithms.append(run(model, data['inputs'], samples))
     if not labels:
         raise ValueError('there are no images to calibrate on')
     if any(label.numel() != 1 for label in labels):
         raise ValueError('uncertainty is that of one label an image, got several')
-    return Predictions(
-        np.concatenate(logarithms, axis=1),
-        torch.cat(labels).numpy(),
-        np.concatenate(exits),
-    )
+    return np.concatenate(logarithms, axis=1), torch.cat(labels).numpy()
 
 
-def _predict(model, inputs, samples) -> tuple[np.ndarray, np.ndarray]:
-    """Log-probabilities (M, N, K), and where images leave (N,)."""
-    has_exits = isinstance(model, MultiExitClassifier)
-    if has_exits and 'exit' not in model.operating_point.settings:
-        logits = torch.stack(model.logits_of_exits(inputs))
-        leaving = model.infer(inputs)[1] - 1
-        return logits.float().log_softmax(dim=2).cpu().numpy(), leaving.cpu().numpy()
+def _logits_of_exits(model, inputs, samples) -> np.ndarray:
+    logits = torch.stack(model.logits_of_exits(inputs))
+    return logits.float().log_softmax(dim=2).cpu().numpy()
+
+
+def _predicted(model, inputs, samples) -> np.ndarray:
     scores = torch.stack([each.pred_score for each in model.predict(inputs, samples)])
-    nothing_to_choose = np.zeros(len(scores), dtype=int)
-    return log_of_scores(scores.float().cpu().numpy())[None], nothing_to_choose
+    return log_of_scores(scores.float().cpu().numpy())[None]

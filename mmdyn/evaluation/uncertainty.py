@@ -19,7 +19,7 @@ import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MessageHub
 
-from mmdyn.operating_point import FULL
+from mmdyn.operating_point import OperatingPoint
 from mmdyn.registry import METRICS
 
 from .calibration import (
@@ -51,7 +51,7 @@ __all__ = [
 ]
 
 POINT_IN_FORCE = 'operating_point'
-"""Under this name the current ``MessageHub`` has the name of the point that is evaluated;
+"""Under this name the current ``MessageHub`` has the operating point that is evaluated;
 nothing, or None, where it is not known."""
 
 _AGAIN = 'run tools/analysis_tools/calibrate.py'
@@ -77,6 +77,15 @@ class Predictions(NamedTuple):
     exits: np.ndarray
 
 
+def fingerprint(point: OperatingPoint) -> str:
+    """What tells a point from another one of its name: its settings, as JSON."""
+    return json.dumps(point.settings, sort_keys=True, default=_plain)
+
+
+def _plain(value):
+    return dict(value) if isinstance(value, Mapping) else str(value)
+
+
 @dataclass(frozen=True)
 class Calibration:
     """What was found on validation images for a network.
@@ -86,6 +95,8 @@ class Calibration:
             point, those of its exits (M), one where no image can choose.
         thresholds (Mapping[str, tuple[float, ...]]): By the name of the operating point,
             the conformal thresholds of its exits (M), of 1 − probability.
+        settings (Mapping[str, str]): By the name of the operating point, its
+            :func:`fingerprint`.
         alpha (float): Share of sets that may lack the true class, in (0, 1).
         method (str): How thresholds were chosen, one of
             :data:`mmdyn.evaluation.conformal.METHODS`.
@@ -96,6 +107,7 @@ class Calibration:
 
     temperatures: Mapping[str, tuple[float, ...]] = field(hash=False)
     thresholds: Mapping[str, tuple[float, ...]] = field(hash=False)
+    settings: Mapping[str, str] = field(hash=False)
     alpha: float
     method: str
 
@@ -103,10 +115,12 @@ class Calibration:
         for name in ('temperatures', 'thresholds'):
             values = {p: tuple(map(float, t)) for p, t in getattr(self, name).items()}
             object.__setattr__(self, name, values)
-        if list(self.temperatures) != list(self.thresholds):
+        object.__setattr__(self, 'settings', dict(self.settings))
+        points = [list(each) for each in (self.temperatures, self.thresholds)]
+        if points[0] != points[1] or points[0] != list(self.settings):
             raise ValueError(
-                f'temperatures and thresholds must be of the same points, got '
-                f'{list(self.temperatures)} and {list(self.thresholds)}'
+                f'temperatures, thresholds and settings must be of the same points, got '
+                f'{points[0]}, {points[1]} and {list(self.settings)}'
             )
         for point, values in self.thresholds.items():
             temperatures = self.temperatures[point]
@@ -145,30 +159,41 @@ class Calibration:
             )
         return cls(**content)
 
-    def at(self, point: str | None) -> tuple[np.ndarray, np.ndarray]:
+    def at(self, point: OperatingPoint | None) -> tuple[np.ndarray, np.ndarray]:
         """The temperatures and thresholds, (M,) each, of an operating point.
 
         Args:
-            point (str | None): Its name; ``None``: the only point, or ``full``.
+            point (OperatingPoint | None): The point; ``None``: the only one there is.
 
         Raises:
-            ValueError: If it has not been calibrated.
+            ValueError: If it has not been calibrated, or with other settings.
         """
+        names = ', '.join(map(repr, self.thresholds)) or 'none'
         if point is None:
-            point = (
-                next(iter(self.thresholds)) if len(self.thresholds) == 1 else FULL.name
-            )
-        if point not in self.thresholds:
-            names = ', '.join(map(repr, self.thresholds)) or 'none'
+            if len(self.thresholds) != 1:
+                raise ValueError(
+                    f'which operating point is evaluated is not known, and {names} are '
+                    f'calibrated: use mmdyn.OperatingPointTestLoop'
+                )
+            name = next(iter(self.thresholds))
+        elif point.name not in self.thresholds:
             raise ValueError(
-                f'operating point {point!r} has not been calibrated, only {names}: '
+                f'operating point {point.name!r} has not been calibrated, only {names}: '
                 f'{_AGAIN} again, with this point'
             )
-        return np.array(self.temperatures[point]), np.array(self.thresholds[point])
+        elif self.settings[point.name] != fingerprint(point):
+            raise ValueError(
+                f'operating point {point.name!r} has been calibrated with the settings '
+                f'{self.settings[point.name]}, and is {fingerprint(point)} now: {_AGAIN} '
+                f'again'
+            )
+        else:
+            name = point.name
+        return np.array(self.temperatures[name]), np.array(self.thresholds[name])
 
 
 def fit_calibration(
-    predictions: Mapping[str, Predictions],
+    predictions: Mapping[OperatingPoint, Predictions],
     alpha: float = 0.05,
     method: str = 'gated',
 ) -> tuple[Calibration, list[str]]:
@@ -181,7 +206,7 @@ def fit_calibration(
     no account unless images are very few.
 
     Args:
-        predictions (Mapping[str, Predictions]): By the name of the operating point.
+        predictions (Mapping[OperatingPoint, Predictions]): By the operating point.
         alpha (float): Share of sets that may lack the true class, in (0, 1).
         method (str): One of :data:`mmdyn.evaluation.conformal.METHODS`.
 
@@ -193,7 +218,7 @@ def fit_calibration(
         ValueError: If there are no images, shapes do not fit together, alpha is outside
             of (0, 1), or the method is unknown.
     """
-    temperatures, thresholds, notes = {}, {}, []
+    temperatures, thresholds, settings, notes = {}, {}, {}, []
     for point, (log_probabilities, labels, exits) in predictions.items():
         fitted = [fit_temperature(each, labels) for each in log_probabilities]
         places = np.arange(len(labels)), np.asarray(labels)
@@ -204,13 +229,21 @@ def fit_calibration(
             ]
         )
         found = conformal_thresholds(method, scores, exits, alpha)
-        temperatures[point], thresholds[point] = tuple(fitted), tuple(found.thresholds)
-        notes += _notes(point, method, found)
-    return Calibration(temperatures, thresholds, alpha, method), notes
+        name = point.name
+        temperatures[name], thresholds[name] = tuple(fitted), tuple(found.thresholds)
+        settings[name] = fingerprint(point)
+        notes += _notes(name, method, found)
+    return Calibration(temperatures, thresholds, settings, alpha, method), notes
 
 
 def _notes(point: str, method: str, found: ConformalThresholds) -> Iterator[str]:
     images = found.counts.sum()
+    unused = [str(exit) for exit, count in enumerate(found.counts, 1) if not count]
+    if method == 'gated' and unused:
+        yield (
+            f'{point}: none of {images} validation images leaves at exit '
+            f'{", ".join(unused)}: the threshold of all images is used there'
+        )
     several = found.counts.max() < images
     columns = found.thresholds, found.counts, found.fallback
     for exit, (threshold, count, too_few) in enumerate(zip(*columns), 1):
@@ -263,19 +296,22 @@ def load_calibration(checkpoint: str | Path) -> Calibration | None:
         checkpoint (str | Path): The checkpoint.
 
     Returns:
-        Calibration | None: The calibration; ``None`` if there is no file beside it.
+        Calibration | None: The calibration; ``None`` if there is no file beside it, or,
+        with a warning, if the checkpoint has changed since.
 
     Raises:
-        ValueError: If the checkpoint has changed since, or the file holds no calibration.
+        ValueError: If the file holds no calibration.
     """
     path = calibration_file(checkpoint)
     if not path.is_file():
         return None
     if json.loads(path.read_text()).get('checkpoint_sha256') != sha256(checkpoint):
-        raise ValueError(
-            f'{path} is of other weights than {checkpoint} has: {_AGAIN} again, or '
-            f'delete the file'
+        warnings.warn(
+            f'{path} is of other weights than {checkpoint} has, and is left out: '
+            f'{_AGAIN} again, or delete the file',
+            stacklevel=2,
         )
+        return None
     return read_calibration(path)
 
 

@@ -13,7 +13,6 @@ from mmdyn.evaluation.conformal import (
     conformal_thresholds,
     coverage,
     inefficiency,
-    inefficiency_at_coverage,
     prediction_sets,
 )
 
@@ -238,50 +237,6 @@ def test_a_lower_alpha_gives_no_smaller_sets(seed, method, alpha):
     assert (more | ~fewer).all()
 
 
-@pytest.mark.parametrize('method', METHODS)
-@pytest.mark.parametrize('seed', range(4))
-def test_inefficiency_at_coverage_against_all_alphas(method, seed):
-    rng = np.random.default_rng(seed)
-    probabilities, labels, exits = draw(rng, 300)
-    scores = true_scores(probabilities, labels)
-    probabilities, labels, test_exits = draw(rng, 200)
-    chosen = probabilities[test_exits, np.arange(200)]
-    target = 0.05
-    found = inefficiency_at_coverage(
-        method, scores, exits, chosen, test_exits, labels, target
-    )
-    rows = []
-    for thousandths in (50, 45, 40, 35, 30, 25, 20, 15, 10, 5):
-        each = conformal_thresholds(method, scores, exits, thousandths / 1000)
-        sets = sets_of(probabilities, test_exits, each.thresholds)
-        missed = sum(not sets[n, labels[n]] for n in range(200))
-        if missed < 10:  # 5 % of 200
-            rows.append((sets.sum() / 200, thousandths / 1000, 1 - missed / 200))
-    assert (found.set_size, found.alpha, found.coverage) == pytest.approx(rows[0])
-    assert found.coverage > 1 - target
-
-
-def test_coverage_must_exceed_the_target():
-    # 20 test images of which one is missed at first: 95 % is not more than 95 %.
-    scores = np.linspace(0.01, 0.99, 99)[None]
-    probabilities = np.full((20, 2), 1.0)
-    probabilities[0] = 1 - 0.965
-    arguments = scores, np.zeros(99, dtype=int), probabilities, [0] * 20, [0] * 20
-    found = inefficiency_at_coverage('general', *arguments)
-    # The 95th score, 0.95, and the 96th are too low; α = 0.035 takes the 97th.
-    assert (found.alpha, found.coverage, found.set_size) == (0.035, 1.0, 2.0)
-
-
-def test_all_classes_where_no_alpha_is_enough():
-    # Test images are unlike the validation images, which all were certain.
-    scores, exits = np.zeros((1, 5000)), np.zeros(5000, dtype=int)
-    probabilities = np.full((10, 4), 0.25)
-    found = inefficiency_at_coverage(
-        'strict', scores, exits, probabilities, [0] * 10, [1] * 10
-    )
-    assert (found.set_size, found.alpha, found.coverage) == (4, 0, 1)
-
-
 SCORES = np.zeros((2, 3))
 
 
@@ -313,12 +268,6 @@ SCORES = np.zeros((2, 3))
         ),
         (lambda: coverage(np.zeros((0, 2)), []), 'there are no images'),
         (lambda: inefficiency(np.zeros((0, 2))), 'there are no images'),
-        (
-            lambda: inefficiency_at_coverage(
-                'ims', SCORES, [0] * 3, np.ones((1, 2)), [0], [0], -0.1
-            ),
-            r'alpha must lie in \(0, 1\), got -0.1',
-        ),
     ],
 )
 def test_refusals(call, message):

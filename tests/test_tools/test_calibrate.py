@@ -78,6 +78,7 @@ def test_calibrate_and_report(trained, tmp_path):
         checkpoint,
         *('--alpha', 0.2, '--draw', 'gates', '--work-dir', tmp_path),
     )
+    assert 'validation images leave' in done.stdout  # some exits have too few
     assert (tmp_path / 'reliability.png').stat().st_size > 10_000
     file = checkpoint.with_suffix('.calibration.json')
     assert str(file) in done.stdout
@@ -105,6 +106,13 @@ def test_calibrate_and_report(trained, tmp_path):
         assert 0 < metrics[name]['uncertainty/set_size'] <= 10
         # 80 % with 100 images to choose by and 60 to test on: 4 σ are 26 %.
         assert metrics[name]['uncertainty/coverage'] > 54
+
+    # The same name with other settings is another point.
+    changed = ['--cfg-options', 'model.policy.thresholds.gates=0.1']
+    done = run_tool(
+        'tools/test.py', config, checkpoint, '--work-dir', after, *changed, check=False
+    )
+    assert "'gates' has been calibrated with the settings" in done.stderr
     file.unlink()
 
 

@@ -13,18 +13,27 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import rich.progress
 from mmpretrain.models import ImageClassifier
+from rich.console import Console
 from rich.table import Table
 
-from mmdyn import dense_operating_point, load_operating_points, operating_points
+from mmdyn import (
+    OperatingPoint,
+    dense_operating_point,
+    load_operating_points,
+    operating_points,
+)
 from mmdyn.engine.apart import apart_loaders
 from mmdyn.engine.launch import add_launch_arguments, runner_for_search
 from mmdyn.evaluation.calibration import apply_temperature, reliability_bins
 from mmdyn.evaluation.conformal import METHODS
-from mmdyn.evaluation.predictions import predictions_at
+from mmdyn.evaluation.predictions import predictions_at_points
 from mmdyn.evaluation.report import console_for_tables
 from mmdyn.evaluation.uncertainty import (
     Calibration,
@@ -68,21 +77,32 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
+def choose(names: list[str], offered: Sequence[OperatingPoint]) -> list[OperatingPoint]:
+    known = {point.name: point for point in offered}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(f'unknown operating points {unknown}; valid ones: {list(known)}')
+    return [known[name] for name in names]
+
+
 def print_calibration(
-    calibration: Calibration, predictions: dict[str, Predictions], notes: list[str]
+    calibration: Calibration,
+    predictions: dict[OperatingPoint, Predictions],
+    notes: list[str],
 ) -> None:
     table = Table(title='Calibration')
     table.add_column('point')
     for name in ('exit', 'images', 'temperature', 'threshold'):
         table.add_column(name, justify='right')
-    for point, temperatures in calibration.temperatures.items():
-        counts = np.bincount(predictions[point].exits, minlength=len(temperatures))
-        rows = zip(counts, temperatures, calibration.thresholds[point])
+    for point, said in predictions.items():
+        temperatures = calibration.temperatures[point.name]
+        counts = np.bincount(said.exits, minlength=len(temperatures))
+        rows = zip(counts, temperatures, calibration.thresholds[point.name])
         for exit, (count, temperature, threshold) in enumerate(rows, 1):
             if count:
                 number = str(exit) if len(temperatures) > 1 else ''
                 values = f'{temperature:.3f}', f'{threshold:.4f}'
-                table.add_row(point, number, str(count), *values)
+                table.add_row(point.name, number, str(count), *values)
     share = 100 * (1 - calibration.alpha)
     table.caption = (
         f'images: validation images that leave there, if any do. A set holds the classes '
@@ -94,10 +114,12 @@ def print_calibration(
         print(note)
 
 
-def draw(path: Path, predictions: dict[str, Predictions], calibration) -> None:
+def draw(
+    path: Path, predictions: dict[OperatingPoint, Predictions], calibration: Calibration
+) -> None:
     curves = {}
     for point, each in predictions.items():
-        temperatures = np.array(calibration.temperatures[point])[each.exits]
+        temperatures = np.array(calibration.temperatures[point.name])[each.exits]
         chosen = each.log_probabilities[each.exits, np.arange(len(each.labels))]
         correct = chosen.argmax(axis=1) == each.labels
         for name, divisor in (
@@ -117,21 +139,25 @@ def main() -> None:
         if not isinstance(model, ImageClassifier):
             raise ValueError(f'this calibrates classifiers, got a {type(model).__name__}')
         load_operating_points(model, args.checkpoint)
-        offered = [point.name for point in operating_points(model)]
-        drawn = args.draw or [dense_operating_point(model).name]
-        unknown = [name for name in drawn if name not in offered]
-        if unknown:
-            raise ValueError(f'unknown operating points {unknown}; valid ones: {offered}')
+        searched = load_operating_points(model, args.checkpoint)
+        offered = operating_points(model)
+        drawn = choose(args.draw or [dense_operating_point(model).name], offered)
         validation, test = apart_loaders(runner)
-        predictions = {name: predictions_at(model, name, validation) for name in offered}
+        if searched:
+            runner.logger.warning(
+                f'{searched} operating points were searched for: if on these images, '
+                f'calibrate on others (--cfg-options val_dataloader.dataset.indices=…)'
+            )
+        track = partial(rich.progress.track, transient=True, console=Console(stderr=True))
+        predictions = predictions_at_points(model, offered, validation, track)
         calibration, notes = fit_calibration(predictions, args.alpha, args.method)
-        unseen = {name: predictions_at(model, name, test) for name in drawn}
+        file = save_calibration(args.checkpoint, calibration)
+        print_calibration(calibration, predictions, notes)
+        unseen = predictions_at_points(model, drawn, test, track)
     except ValueError as error:
         sys.exit(str(error))
-    print_calibration(calibration, predictions, notes)
     picture = Path(runner.work_dir) / 'reliability.png'
     draw(picture, unseen, calibration)
-    file = save_calibration(args.checkpoint, calibration)
     print('Written to', file, picture, sep='\n  ')
 
 

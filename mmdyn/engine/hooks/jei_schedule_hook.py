@@ -169,6 +169,14 @@ class JEIScheduleHook(Hook):
                 f'({runner.max_iters / len(runner.train_dataloader):g} epochs): nothing '
                 f'is left for the gates'
             )
+        accumulated = runner.optim_wrapper._accumulative_counts
+        uneven = [n for n in (self.bi_switch, warmup) if n % accumulated]
+        if uneven:
+            raise ValueError(
+                f'with accumulative_counts={accumulated}, turns and the warm-up need '
+                f'multiples of it, got bi_switch={self.bi_switch} and a warm-up of '
+                f'{warmup} iterations: the gradients in between would be lost'
+            )
         wrapper = runner.model if is_model_wrapper(runner.model) else None
         if not getattr(wrapper, 'find_unused_parameters', True):
             raise ValueError(
@@ -221,12 +229,37 @@ class JEIScheduleHook(Hook):
         return joint.gate_targets(joint.errors(logits, labels))
 
     def _enter(self, phase: str, runner, model) -> None:
+        if _kind(phase) != _kind(self._phase):
+            self._enter_kind(phase, runner, model)
         model.joint_training.phase = self._phase = phase
         frozen = 0 if phase == 'backbone' else model.num_exits
         model.training_phase = TrainingPhase(tuple(range(model.num_exits)), frozen)
         # Those that were accumulated are of the phase before.
         runner.optim_wrapper.zero_grad()
-        runner.logger.debug(f'Phase {phase} from iteration {runner.iter + 1}')
+
+    def _enter_kind(self, phase: str, runner, model) -> None:
+        """From the warm-up to turns, or between turns and the whole network."""
+        runner.logger.info(f'From now on: {_KINDS[_kind(phase)]}')
+        if self._phase is None:
+            return
+        # Momentum of other losses would move exits at which nobody leaves now.
+        for parameter in model.exits.parameters():
+            runner.optim_wrapper.optimizer.state.pop(parameter, None)
+        # A log goes on showing what is not computed any more.
+        scalars = runner.message_hub.log_scalars
+        for name in [name for name in scalars if 'loss' in name]:
+            del scalars[name]
+
+
+_KINDS = dict(
+    warmup='warm-up, exits learn from all images',
+    turns='gates and exits take turns',
+    backbone='the whole network is trained, but for the gates',
+)
+
+
+def _kind(phase: str | None) -> str | None:
+    return 'turns' if phase in ('gate', 'classifier') else phase
 
 
 @contextmanager

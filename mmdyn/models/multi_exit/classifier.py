@@ -241,10 +241,9 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
         Raises:
             ValueError: If there are learned gates and nothing that trains them.
         """
-        losses, logits = {}, self._training_logits(inputs)
         if self._is_trained_jointly():
-            labels = _labels(data_samples)
-            return self.joint_training.losses(self.policy, list(logits.values()), labels)
+            return self._joint_losses(inputs, _labels(data_samples))
+        losses, logits = {}, self._training_logits(inputs)
         for exit, each in logits.items():
             for name, value in self.head._get_loss(each, data_samples).items():
                 losses[f'exit{exit + 1}.{name}'] = value
@@ -264,6 +263,15 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
             )
         return self.joint_training is not None and self.joint_training.phase != 'backbone'
 
+    def _joint_losses(self, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        if self.joint_training.phase == 'gate':
+            # Gates are to judge what exits say in inference.
+            with self._without_training(self.exits):
+                logits = self.logits_of_exits(inputs)
+        else:
+            logits = list(self._training_logits(inputs).values())
+        return self.joint_training.losses(self.policy, logits, labels)
+
     def _training_logits(self, x: Tensor) -> dict[int, Tensor]:
         """Logits of the exits that are trained now; nothing behind them runs."""
         exits, frozen_parts = self.training_phase
@@ -279,10 +287,11 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
         return logits
 
     @contextmanager
-    def _without_training(self) -> Iterator[None]:
-        """The backbone, neck and head as in inference, without gradients."""
+    def _without_training(self, *others: nn.Module) -> Iterator[None]:
+        """Backbone, neck, head and others as in inference, without gradients."""
         was_training = self.backbone.training
-        modules = [self.backbone, *([self.neck] if self.with_neck else []), self.head]
+        neck = [self.neck] if self.with_neck else []
+        modules = [self.backbone, *neck, self.head, *others]
         for module in modules:
             module.eval()
         try:

@@ -19,6 +19,8 @@ from mmdyn.models.arguments import check_counts
 from mmdyn.operating_point import OperatingPoint
 from mmdyn.registry import MODELS
 
+from .policies import check_found_thresholds, is_confident
+
 __all__ = ['LearnedGatePolicy', 'exit_distribution', 'uncertainty_statistics']
 
 
@@ -117,16 +119,8 @@ class LearnedGatePolicy(BaseModule):
         return self._points
 
     def check_settings(self, settings: Mapping[str, Any]) -> None:
-        """Refuse points that a search found: gates need none.
-
-        Raises:
-            ValueError: Always.
-        """
-        raise ValueError(
-            f'points of learned gates have a gate_threshold in the config, got '
-            f'{dict(settings)}; thresholds of confidence are those of '
-            f'mmdyn.ConfidencePolicy (policy=None does for found ones)'
-        )
+        """As :func:`check_found_thresholds`: points with thresholds leave gates aside."""
+        check_found_thresholds(settings, len(self.gates))
 
     @staticmethod
     def gate_macs(num_classes: int) -> int:
@@ -148,10 +142,14 @@ class LearnedGatePolicy(BaseModule):
         Returns:
             Tensor: Of shape (N,).
         """
-        gate, statistics = self.gates[exit], uncertainty_statistics(logits)
+        # In half precision, probabilities of many exits do not sum to 1.
+        precision = torch.promote_types(logits.dtype, torch.float)
+        gate, statistics = self.gates[exit], uncertainty_statistics(logits.to(precision))
         if frozen:
-            return linear(statistics, gate.weight.detach(), gate.bias.detach())[:, 0]
-        return gate(statistics)[:, 0]
+            said = linear(statistics, gate.weight.detach(), gate.bias.detach())
+        else:
+            said = gate(statistics)
+        return said[:, 0].to(precision)
 
     def forward(
         self, logits: Tensor, exit: int, point: OperatingPoint, remaining: Tensor | None
@@ -161,7 +159,8 @@ class LearnedGatePolicy(BaseModule):
         Args:
             logits (Tensor): Logits (N, K) of the samples that reached the exit.
             exit (int): Place of the exit, from 0; not the last.
-            point (OperatingPoint): One of :attr:`operating_points`.
+            point (OperatingPoint): One of :attr:`operating_points`, or one with
+                thresholds of confidence, the baseline, which a search has found.
             remaining (Tensor | None): What their probabilities of the exits before leave
                 of 1, (N,); ``None`` at the first exit.
 
@@ -169,6 +168,8 @@ class LearnedGatePolicy(BaseModule):
             tuple[Tensor, Tensor]: Booleans (N,), True for each sample that leaves, and
             what remains now.
         """
+        if 'thresholds' in point.settings:
+            return is_confident(logits, point.settings['thresholds'][exit]), None
         gate = self.gate_logits(logits, exit).sigmoid()
         if remaining is None:
             remaining = torch.ones_like(gate)

@@ -12,7 +12,7 @@ from torch import Tensor
 from mmdyn.operating_point import OperatingPoint
 from mmdyn.registry import MODELS
 
-__all__ = ['ConfidencePolicy']
+__all__ = ['ConfidencePolicy', 'check_found_thresholds', 'is_confident']
 
 
 @MODELS.register_module()
@@ -59,14 +59,8 @@ class ConfidencePolicy(BaseModule):
         return self._points
 
     def check_settings(self, settings: Mapping[str, Any]) -> None:
-        """Check the settings of a point that a search found.
-
-        Raises:
-            ValueError: If they are not thresholds of the exits.
-        """
-        if set(settings) != {'thresholds'}:
-            raise ValueError(f"settings need 'thresholds' alone, got {dict(settings)}")
-        _checked_thresholds('found', settings['thresholds'], self.num_exits - 1)
+        """As :func:`check_found_thresholds`."""
+        check_found_thresholds(settings, self.num_exits - 1)
 
     def forward(
         self, logits: Tensor, exit: int, point: OperatingPoint, carried: None = None
@@ -83,8 +77,27 @@ class ConfidencePolicy(BaseModule):
             tuple[Tensor, None]: Booleans (N,), True for each sample that leaves, and
             what is carried to the next exit: a tensor of N elements or nothing.
         """
-        confidence = logits.softmax(dim=1).amax(dim=1)
-        return confidence >= point.settings['thresholds'][exit], None
+        return is_confident(logits, point.settings['thresholds'][exit]), None
+
+
+def is_confident(logits: Tensor, threshold: float) -> Tensor:
+    """Whether the highest class probability of logits (N, K) reaches a threshold (N,)."""
+    return logits.softmax(dim=1).amax(dim=1) >= threshold
+
+
+def check_found_thresholds(settings: Mapping[str, Any], number: int) -> None:
+    """Check the settings of a point that a search found.
+
+    Args:
+        settings (Mapping): The settings.
+        number (int): Exits but the last.
+
+    Raises:
+        ValueError: If they are not thresholds of these exits.
+    """
+    if set(settings) != {'thresholds'}:
+        raise ValueError(f"settings need 'thresholds' alone, got {dict(settings)}")
+    _checked_thresholds('found', settings['thresholds'], number)
 
 
 def _checked_thresholds(name: str, values, number: int) -> tuple[float, ...]:

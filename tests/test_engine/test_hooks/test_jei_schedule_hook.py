@@ -75,19 +75,19 @@ def runner_of(tmp_path, hook, epochs=4, validate=True, model=MODEL, **arguments)
         val_cfg=dict(),
         val_evaluator=dict(type='Accuracy'),
     )
+    optim_wrapper = dict(optimizer=dict(type='Adam', lr=0.01, weight_decay=5e-4))
     torch.manual_seed(0)  # gates have weights from the beginning
     return Runner(
         model=MODELS.build(model),
         work_dir=str(tmp_path),
         train_dataloader=loader(Images(4 * EPOCH), 4),
         train_cfg=dict(by_epoch=True, max_epochs=epochs, val_interval=99),
-        optim_wrapper=dict(optimizer=dict(type='Adam', lr=0.01, weight_decay=5e-4)),
         custom_hooks=[hook],
         log_level='ERROR',
         randomness=dict(seed=0),
         default_scope='mmpretrain',
         **(validation if validate else {}),
-        **arguments,
+        **{'optim_wrapper': optim_wrapper, **arguments},
     )
 
 
@@ -101,9 +101,13 @@ def changes(hook):
     ]
 
 
-def test_phases_take_turns_and_touch_only_what_they_should(tmp_path):
+WITH_NORMS = dict(MODEL, exits=dict(type='mmdyn.SEBottleneckExit', levels=(2, 1)))
+
+
+@pytest.mark.parametrize('model', [MODEL, WITH_NORMS])
+def test_phases_take_turns_and_touch_only_what_they_should(tmp_path, model):
     hook = Recorder(1.0, warmup_epochs=1, bi_switch=4)
-    runner_of(tmp_path, hook).train()
+    runner_of(tmp_path, hook, model=model).train()
     turns = ['gate'] * 4 + ['classifier'] * 4 + ['gate'] * 4 + ['classifier'] * 4
     assert hook.phases == ['warmup'] * EPOCH + turns + ['gate'] * 2
     trained = dict(warmup={'exits'}, classifier={'exits'}, gate={'policy'})
@@ -112,7 +116,7 @@ def test_phases_take_turns_and_touch_only_what_they_should(tmp_path):
 
 def test_gates_alone_after_the_warm_up(tmp_path):
     hook = Recorder(1.0, warmup_epochs=1, bi_switch=4, fixed_exits=True)
-    runner_of(tmp_path, hook, epochs=2).train()
+    runner_of(tmp_path, hook, epochs=2, model=WITH_NORMS).train()
     assert changes(hook) == [{'exits'}] * EPOCH + [{'policy'}] * EPOCH
 
 
@@ -208,6 +212,55 @@ def test_training_in_iterations_has_the_same_phases(tmp_path):
 def test_bad_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         JEIScheduleHook(**arguments)
+
+
+def accumulating(count):
+    optimizer = dict(type='Adam', lr=0.01)
+    return dict(optimizer=optimizer, accumulative_counts=count)
+
+
+def test_turns_hold_whole_updates(tmp_path):
+    hook = Recorder(1.0, warmup_epochs=1, bi_switch=2)
+    runner_of(tmp_path, hook, epochs=2, optim_wrapper=accumulating(2)).train()
+    steps = [set(), {'exits'}] * 3 + [
+        set(),
+        {'policy'},
+        set(),
+        {'exits'},
+        set(),
+        {'policy'},
+    ]
+    assert changes(hook) == steps
+
+
+@pytest.mark.parametrize('bi_switch, count', [(3, 2), (4, 4)])
+def test_turns_that_would_lose_gradients_are_refused(tmp_path, bi_switch, count):
+    hook = JEIScheduleHook(1.0, warmup_epochs=1, bi_switch=bi_switch)
+    runner = runner_of(tmp_path, hook, optim_wrapper=accumulating(count))
+    message = (
+        f'accumulative_counts={count}.*bi_switch={bi_switch} and a warm-up of 6 iter'
+    )
+    with pytest.raises(ValueError, match=message):
+        runner.train()
+
+
+def test_momentum_of_the_warm_up_moves_no_exit_afterwards(tmp_path):
+    """An exit at which nobody leaves has no gradient, and stays where it is."""
+
+    class NobodyLeaves(Recorder):
+        def before_train_iter(self, runner, *args, **kwargs):
+            super().before_train_iter(runner, *args, **kwargs)
+            if self.phases[-1] == 'classifier':
+                with torch.no_grad():
+                    for gate in runner.model.policy.gates:
+                        gate.bias.fill_(-1e4)
+
+    hook = NobodyLeaves(1.0, warmup_epochs=1, bi_switch=2)
+    wrapper = dict(optimizer=dict(type='Adam', lr=0.01))
+    runner_of(tmp_path, hook, epochs=2, optim_wrapper=wrapper).train()
+    assert hook.phases[EPOCH + 2 : EPOCH + 4] == ['classifier'] * 2
+    for name in ('exits.0.fc.weight', 'exits.1.fc.weight'):
+        assert torch.equal(hook.states[EPOCH + 4][name], hook.states[EPOCH][name])
 
 
 def test_models_without_gates_are_refused(tmp_path):

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from mmpretrain.registry import MODELS
 
-from mmdyn import at_operating_point
+from mmdyn import OperatingPoint, at_operating_point
 from mmdyn.models.multi_exit import LearnedGatePolicy
 from mmdyn.models.multi_exit.learned_gates import (
     exit_distribution,
@@ -155,11 +155,34 @@ def test_gates_need_exits():
         LearnedGatePolicy(1)
 
 
-def test_thresholds_of_confidence_are_not_those_of_gates(model):
-    from mmdyn import OperatingPoint
+def test_thresholds_of_confidence_are_the_baseline(model):
+    """On the same exits as the gates; found by a search, they leave gates aside."""
+    x = images(40)
+    with torch.no_grad():
+        sure = [each.softmax(1).amax(1) for each in model.logits_of_exits(x)]
+    thresholds = [each.quantile(0.8).item() for each in sure[:-1]]
+    model.offer_points([OperatingPoint('found', dict(thresholds=thresholds))])
+    with torch.no_grad(), at_operating_point(model, 'found'):
+        exits = model.infer(x)[1].tolist()
+    expected = [
+        next((i + 1 for i in range(8) if sure[i][n] >= thresholds[i]), 9)
+        for n in range(40)
+    ]
+    assert exits == expected and len(set(exits)) > 2
+    with pytest.raises(ValueError, match='need 8 values'):
+        model.offer_points([OperatingPoint('found', dict(thresholds=[0.5] * 3))])
 
-    with pytest.raises(ValueError, match='gate_threshold in the config'):
-        model.offer_points([OperatingPoint('found', dict(thresholds=[0.5] * 8))])
+
+def test_probabilities_are_exact_in_half_precision(model):
+    x = images(16)
+    with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
+        said = torch.stack(
+            [
+                model.policy.gate_logits(logits, exit).sigmoid()
+                for exit, logits in enumerate(model.logits_of_exits(x)[:-1])
+            ]
+        )
+    assert (exit_distribution(said).sum(0) - 1).abs().max() < 1e-6
 
 
 def test_gates_without_their_hook_are_not_trained_in_silence(model):
