@@ -60,7 +60,13 @@ model = dict(
     exits=[dict(type='mmdyn.LinearExit', stage=block) for block in (1, 2)],
 )
 custom_hooks = [
-    dict(type='mmdyn.JEIScheduleHook', cost_weight=0.1, warmup_epochs=1, bi_switch=2)
+    dict(
+        type='mmdyn.JEIScheduleHook',
+        cost_weight=0.1,
+        warmup_epochs=1,
+        bi_switch=2,
+        balance_gates=True,
+    )
 ]
 train_cfg = dict(max_epochs=3, val_interval=9)
 optim_wrapper = dict(optimizer=dict(_delete_=True, type='SGD', lr=0.1))

@@ -39,9 +39,6 @@ class JEIScheduleHook(Hook):
     without gradients: begin with trained ones (``load_from``). What an exit costs is
     counted on the first batch.
 
-    Before every epoch but those of the warm-up, the gates' decisions on the validation
-    data are counted, and those to stay and those to leave weighted to count the same.
-
     The phase follows from the iteration alone, so a training that is resumed goes on
     where it was. In distributed training set ``find_unused_parameters=True`` in the
     config.
@@ -60,6 +57,10 @@ class JEIScheduleHook(Hook):
         end_to_end (Sequence[int] | None): Epochs of the turns above and epochs in which
             the whole network is trained with all exits, one after the other; the paper's
             are (2, 1). ``None``: the backbone is never trained.
+        balance_gates (bool): Whether what a gate should say counts the more the rarer it
+            is on validation data, counted before every epoch; the paper does so where
+            tasks are highly imbalanced. Where an exit says little about who should leave,
+            a gate that is balanced opens for half of all images, however few should.
 
     Raises:
         ValueError: For arguments out of range, and when training begins for a model
@@ -80,6 +81,7 @@ class JEIScheduleHook(Hook):
         full_gradient: bool = False,
         fixed_exits: bool = False,
         end_to_end: Sequence[int] | None = None,
+        balance_gates: bool = False,
     ):
         if not (isinstance(cost_weight, Real) and 0 <= cost_weight < float('inf')):
             raise ValueError(f'cost_weight (λ) must be 0 or more, got {cost_weight!r}')
@@ -104,6 +106,7 @@ class JEIScheduleHook(Hook):
         self.full_gradient = full_gradient
         self.fixed_exits = fixed_exits
         self.end_to_end = end_to_end
+        self.balance_gates = balance_gates
 
     def phase_at(self, iteration: int, epoch_length: int) -> str:
         """The phase of an iteration.
@@ -141,7 +144,8 @@ class JEIScheduleHook(Hook):
         epoch_length = len(runner.train_dataloader)
         phase = self.phase_at(runner.iter, epoch_length)
         # A training that is resumed within an epoch has the weights in its checkpoint.
-        if runner.iter % epoch_length == 0 and phase in ('gate', 'classifier'):
+        is_new_epoch = runner.iter % epoch_length == 0
+        if self.balance_gates and is_new_epoch and phase in ('gate', 'classifier'):
             self._balance_gates(runner, model)
         if phase != self._phase:
             self._enter(phase, runner, model)
@@ -157,10 +161,10 @@ class JEIScheduleHook(Hook):
             )
         if model.distillation:
             raise ValueError('JEI-DNN has no distillation: leave it out of the model')
-        if runner.val_loop is None:
+        if self.balance_gates and runner.val_loop is None:
             raise ValueError(
-                'the gates are balanced on validation data: the config needs '
-                'val_dataloader, val_evaluator and val_cfg'
+                'the gates are balanced on validation data: give val_dataloader, '
+                'val_evaluator and val_cfg, or balance_gates=False'
             )
         warmup = self.warmup_epochs * len(runner.train_dataloader)
         if warmup >= runner.max_iters:

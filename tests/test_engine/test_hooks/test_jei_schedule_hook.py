@@ -146,7 +146,7 @@ def test_the_full_gradient_touches_exits_alone_but_moves_them_elsewhere(tmp_path
 
 
 def test_gates_are_balanced_on_validation_data(tmp_path):
-    hook = Recorder(1.0, warmup_epochs=1, bi_switch=100)
+    hook = Recorder(1.0, warmup_epochs=1, bi_switch=100, balance_gates=True)
     runner = runner_of(tmp_path, hook, epochs=2)
     runner.train()
     model = runner.model.eval()
@@ -171,7 +171,7 @@ def test_gates_are_balanced_on_validation_data(tmp_path):
 @pytest.mark.parametrize('epochs', [2, 3])
 def test_a_resumed_training_is_the_same(tmp_path, epochs):
     def hook():
-        return Recorder(0.5, warmup_epochs=1, bi_switch=4)
+        return Recorder(0.5, warmup_epochs=1, bi_switch=4, balance_gates=True)
 
     whole = hook()
     runner_of(tmp_path / 'whole', whole).train()
@@ -271,9 +271,17 @@ def test_models_without_gates_are_refused(tmp_path):
 
 
 def test_validation_data_is_needed(tmp_path):
-    runner = runner_of(tmp_path, JEIScheduleHook(1.0), validate=False)
+    hook = JEIScheduleHook(1.0, balance_gates=True)
+    runner = runner_of(tmp_path, hook, validate=False)
     with pytest.raises(ValueError, match='balanced on validation data'):
         runner.train()
+
+
+def test_gates_that_are_not_balanced_need_no_validation_data(tmp_path):
+    hook = Recorder(1.0, bi_switch=4)
+    runner_of(tmp_path, hook, epochs=2, validate=False).train()
+    assert (hook.states[-1]['policy.class_weights'] == 1).all()
+    assert changes(hook) == [{'exits'}] * EPOCH + [{'policy'}] * 4 + [{'exits'}] * 2
 
 
 def test_a_warm_up_without_end_is_refused(tmp_path):
