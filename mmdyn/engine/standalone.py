@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -78,9 +79,13 @@ def build_model(cfg: Config) -> nn.Module:
 
 
 def image_channels(model: nn.Module) -> int:
-    """Channels of the images that the model's first convolution takes."""
-    first = next(m for m in model.modules() if isinstance(m, nn.Conv2d))
-    return first.in_channels
+    """Channels of the images that the model's first layer takes."""
+    first = next(m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Unfold)))
+    if isinstance(first, nn.Conv2d):
+        return first.in_channels
+    # A T2T-ViT cuts patches out, and a linear layer takes them.
+    linear = next(m for m in model.modules() if isinstance(m, nn.Linear))
+    return linear.in_features // math.prod(first.kernel_size)
 
 
 def random_images(model: nn.Module, batch_size: int, height: int, width: int) -> Tensor:

@@ -480,3 +480,10 @@ def test_macs_of_the_exits_alone(arch, classes, macs, mmpretrain_scope):
         assert count_macs(model, shape) == without + macs
     with at_operating_point(model, 'adaptive'):
         assert count_macs(model, shape) == without + layers * macs
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+def test_tools_know_what_images_it_takes(channels):
+    from mmdyn.engine.standalone import image_channels
+
+    assert image_channels(T2TViT('7', img_size=32, in_channels=channels)) == channels
