@@ -5,6 +5,7 @@ python tools/train.py CONFIG --cfg-options custom_hooks.0.cost_weight=0.3
 
 _base_ = [
     'mmpretrain::_base_/datasets/imagenet_bs64.py',
+    '../_base_/schedules/jei.py',
     '../_base_/default_runtime.py',
 ]
 
@@ -24,15 +25,8 @@ model = dict(
 )
 load_from = 'https://download.openmmlab.com/mmclassification/v0/resnet/resnet50_8xb32_in1k_20210831-ea4938fc.pth'
 
-custom_hooks = [
-    dict(type='mmdyn.JEIScheduleHook', cost_weight=1.0, warmup_epochs=5, bi_switch=100)
-]
-optim_wrapper = dict(optimizer=dict(type='Adam', lr=0.01, weight_decay=5e-4))
 # Half of the validation images for gates and calibration, the rest to test on.
 val_dataloader = dict(dataset=dict(indices=range(0, 50000, 2)))
 test_dataloader = dict(dataset=dict(indices=range(1, 50000, 2)))
 train_cfg = dict(by_epoch=True, max_epochs=15, val_interval=1)
-val_cfg = dict(type='mmdyn.OperatingPointValLoop', points=['adaptive'])
-test_cfg = dict(type='mmdyn.OperatingPointTestLoop')
 test_evaluator = [dict(type='Accuracy', topk=1), dict(type='mmdyn.UncertaintyReport')]
-find_unused_parameters = True  # exits and gates take turns

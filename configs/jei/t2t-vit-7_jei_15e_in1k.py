@@ -4,34 +4,22 @@ python tools/train.py CONFIG --cfg-options custom_hooks.0.cost_weight=0.3
 """
 
 _base_ = [
+    '../_base_/models/t2t-vit-7.py',
     'mmpretrain::_base_/datasets/imagenet_bs64_t2t_224.py',
+    '../_base_/schedules/jei.py',
     '../_base_/default_runtime.py',
 ]
 
 model = dict(
     type='mmdyn.MultiExitClassifier',
-    backbone=dict(type='mmdyn.T2TViT', arch='7'),
-    head=dict(
-        type='LinearClsHead',
-        num_classes=1000,
-        in_channels=256,
-        loss=dict(type='CrossEntropyLoss'),
-    ),
+    head=dict(num_classes=1000),
     exits=[dict(type='mmdyn.LinearExit', stage=layer) for layer in range(1, 7)],
     policy=dict(type='mmdyn.LearnedGatePolicy'),
 )
 load_from = 't2t-vit-7.pth'  # of tools/model_converters/t2t_vit.py
 
-custom_hooks = [
-    dict(type='mmdyn.JEIScheduleHook', cost_weight=1.0, warmup_epochs=5, bi_switch=100)
-]
-optim_wrapper = dict(optimizer=dict(type='Adam', lr=0.01, weight_decay=5e-4))
-param_scheduler = []
 # Half of the validation images for gates and calibration, the rest to test on.
 val_dataloader = dict(dataset=dict(indices=range(0, 50000, 2)))
 test_dataloader = dict(dataset=dict(indices=range(1, 50000, 2)))
 train_cfg = dict(by_epoch=True, max_epochs=15, val_interval=1)
-val_cfg = dict(type='mmdyn.OperatingPointValLoop', points=['adaptive'])
-test_cfg = dict(type='mmdyn.OperatingPointTestLoop')
 test_evaluator = [dict(type='Accuracy', topk=1), dict(type='mmdyn.UncertaintyReport')]
-find_unused_parameters = True  # exits and gates take turns
