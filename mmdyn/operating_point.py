@@ -8,7 +8,7 @@ that are kept) is an :class:`OperatingPoint`; whatever has them is a
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -22,6 +22,7 @@ __all__ = [
     'OperatingPoint',
     'at_operating_point',
     'dense_operating_point',
+    'find_operating_points',
     'operating_points',
     'set_operating_point',
     'untrained_operating_points',
@@ -193,6 +194,26 @@ def operating_points(model: nn.Module) -> tuple[OperatingPoint, ...]:
         none has, the one point ``full``.
     """
     return tuple(_combinations(model))
+
+
+def find_operating_points(model: nn.Module, names: Iterable[str]) -> list[OperatingPoint]:
+    """The operating points of a model that have some names.
+
+    Args:
+        model (nn.Module): A whole model, a DDP-wrapped one or a bare backbone.
+        names (Iterable[str]): The names.
+
+    Raises:
+        ValueError: If the model does not offer one of them.
+    """
+    offered = {point.name: point for point in operating_points(model)}
+    names = list(names)
+    unknown = [name for name in names if name not in offered]
+    if unknown:
+        raise ValueError(
+            f'unknown operating points {unknown}; valid ones: {list(offered)}'
+        )
+    return [offered[name] for name in names]
 
 
 def dense_operating_point(model: nn.Module) -> OperatingPoint:

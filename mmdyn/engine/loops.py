@@ -25,6 +25,7 @@ from mmdyn.operating_point import (
     OperatingPoint,
     at_operating_point,
     dense_operating_point,
+    find_operating_points,
     forward_statistics,
     operating_points,
     untrained_operating_points,
@@ -53,20 +54,16 @@ class _OperatingPointLoop:
     def _choose_points(self, names) -> list[OperatingPoint]:
         if len(self.dataloader.dataset) == 0:
             raise ValueError('the dataset to evaluate on is empty')
-        offered = {p.name: p for p in operating_points(self.runner.model)}
+        model = self.runner.model
         names = [names] if isinstance(names, str) else names
         if names is None:
-            untrained = untrained_operating_points(self.runner.model)
-            names = [p.name for p in offered.values() if p not in untrained]
-        names = list(names)
-        unknown = [name for name in names if name not in offered]
-        if unknown:
-            raise ValueError(
-                f'unknown operating points {unknown}; valid ones: {list(offered)}'
-            )
-        if not names:
-            raise ValueError(f'points is empty; valid ones: {list(offered)}')
-        return [offered[name] for name in names]
+            untrained = untrained_operating_points(model)
+            names = [p.name for p in operating_points(model) if p not in untrained]
+        points = find_operating_points(model, names)
+        if not points:
+            valid = [point.name for point in operating_points(model)]
+            raise ValueError(f'points is empty; valid ones: {valid}')
+        return points
 
     def _run_points(self) -> list[_Pass]:
         passes, points = [], self._runnable_points()

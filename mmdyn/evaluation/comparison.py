@@ -12,7 +12,13 @@ from pathlib import Path
 from mmdyn.visualization.comparison import draw_comparison
 from mmdyn.visualization.curve import pareto_mask
 
-from .report import STEM, OperatingPointReport, PointResult, console_for_tables
+from .report import (
+    STEM,
+    OperatingPointReport,
+    PointResult,
+    cell,
+    console_for_tables,
+)
 
 __all__ = ['ComparedPoint', 'ReportComparison', 'load_report']
 
@@ -156,9 +162,9 @@ class ReportComparison:
             table.add_row(
                 escape(point.report),
                 escape(point.result.name),
-                *(_cell(point.score(name), 2) for name in metrics),
+                *(cell(point.score(name), 2) for name in metrics),
                 f'{point.result.macs_per_image / 1e6:.2f}',
-                _cell(self.cost_ratio(point), 3),
+                cell(self.cost_ratio(point), 3),
                 '*' if point.pareto else '',
             )
         return table
@@ -221,7 +227,3 @@ class ReportComparison:
                 pair = point.result.macs_per_image, score
                 curves.setdefault(point.report, []).append(pair)
         return curves
-
-
-def _cell(value: float, digits: int) -> str:
-    return '–' if math.isnan(value) else f'{value:.{digits}f}'

@@ -9,6 +9,8 @@ from mmengine.dist import all_reduce
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
+from mmdyn.inference import as_in_inference
+
 __all__ = ['CostMeter', 'count_macs']
 
 
@@ -106,13 +108,7 @@ def count_macs(model: nn.Module, shape: Sequence[int], **forward_arguments) -> i
     """
     parameter = next(model.parameters())
     image = torch.rand(1, *shape, device=parameter.device, dtype=parameter.dtype)
-    training = {module: module.training for module in model.modules()}
     meter = CostMeter()
-    model.eval()
-    try:
-        with torch.no_grad(), meter:
-            model(image, **forward_arguments)
-    finally:
-        for module, mode in training.items():
-            module.training = mode
+    with as_in_inference(model), meter:
+        model(image, **forward_arguments)
     return meter.macs

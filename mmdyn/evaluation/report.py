@@ -13,7 +13,7 @@ from typing import Any
 
 from mmdyn.visualization.curve import draw_curve, pareto_mask
 
-__all__ = ['OperatingPointReport', 'PointResult', 'console_for_tables']
+__all__ = ['OperatingPointReport', 'PointResult', 'cell', 'console_for_tables']
 
 STEM = 'operating_points'
 """Name of the written files, less their suffix."""
@@ -135,9 +135,9 @@ class OperatingPointReport:
         for point, marked in zip(self.points, marks):
             table.add_row(
                 point.name,
-                *(_cell(point.score(name), 2) for name in metrics),
+                *(cell(point.score(name), 2) for name in metrics),
                 f'{point.macs_per_image / 1e6:.2f}',
-                _cell(point.cost_ratio, 3),
+                cell(point.cost_ratio, 3),
                 f'{point.latency_ms["median"]:.3f}',
                 f'{point.latency_ms["p90"]:.3f}',
                 '*' if marked else '',
@@ -207,7 +207,8 @@ def console_for_tables():
     return console if console.is_terminal else Console(width=200)
 
 
-def _cell(value: float, digits: int) -> str:
+def cell(value: float, digits: int) -> str:
+    """A number in a table; a dash for what is not one."""
     return '–' if math.isnan(value) else f'{value:.{digits}f}'
 
 

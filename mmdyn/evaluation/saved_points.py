@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,12 +10,13 @@ from torch import nn
 
 from mmdyn.operating_point import DynamicModule, OperatingPoint
 
+from .checkpoint_notes import read_note, write_note
+
 __all__ = [
     'load_operating_points',
     'outermost_dynamic_module',
     'points_file',
     'save_operating_points',
-    'sha256',
 ]
 
 
@@ -56,14 +54,9 @@ def save_operating_points(
     Returns:
         Path: The file.
     """
-    content = dict(
-        **description,
-        checkpoint_sha256=sha256(checkpoint),
-        points=[dict(name=p.name, settings=dict(p.settings)) for p in points],
-    )
-    path = points_file(checkpoint)
-    path.write_text(json.dumps(content, indent=2) + '\n')
-    return path
+    found = [dict(name=p.name, settings=dict(p.settings)) for p in points]
+    content = dict(**description, points=found)
+    return write_note(points_file(checkpoint), checkpoint, content)
 
 
 def load_operating_points(model: nn.Module, checkpoint: str | Path) -> int:
@@ -86,26 +79,10 @@ def load_operating_points(model: nn.Module, checkpoint: str | Path) -> int:
         >>> load_operating_points(model, 'work_dirs/cnmm/epoch_15.pth')
         >>> operating_points(model)
     """
-    path = points_file(checkpoint)
-    if not path.is_file():
-        return 0
-    content = json.loads(path.read_text())
-    if content['checkpoint_sha256'] != sha256(checkpoint):
-        warnings.warn(
-            f'{path} is of other weights than {checkpoint} has: its points are left out. '
-            f'Search them anew, or delete the file',
-            stacklevel=2,
-        )
+    consequence = ': its points are left out. Search them anew'
+    content = read_note(points_file(checkpoint), checkpoint, consequence)
+    if content is None:
         return 0
     points = [OperatingPoint(p['name'], p['settings']) for p in content['points']]
     outermost_dynamic_module(model).offer_points(points)
     return len(points)
-
-
-def sha256(path: str | Path) -> str:
-    """What tells the content of a file from that of any other, in hexadecimal."""
-    digest = hashlib.sha256()
-    with Path(path).open('rb') as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -28,6 +28,7 @@ from .calibration import (
     fit_temperature,
     scores_and_labels,
 )
+from .checkpoint_notes import read_note, write_note
 from .conformal import (
     METHODS,
     MIN_SAMPLES,
@@ -35,7 +36,6 @@ from .conformal import (
     conformal_thresholds,
     prediction_sets,
 )
-from .saved_points import sha256
 
 __all__ = [
     'POINT_IN_FORCE',
@@ -281,12 +281,8 @@ def save_calibration(checkpoint: str | Path, calibration: Calibration) -> Path:
     Returns:
         Path: The file.
     """
-    content = dict(
-        checkpoint_sha256=sha256(checkpoint), calibration=calibration.to_json()
-    )
-    path = calibration_file(checkpoint)
-    path.write_text(json.dumps(content, indent=2) + '\n')
-    return path
+    content = dict(calibration=calibration.to_json())
+    return write_note(calibration_file(checkpoint), checkpoint, content)
 
 
 def load_calibration(checkpoint: str | Path) -> Calibration | None:
@@ -302,17 +298,9 @@ def load_calibration(checkpoint: str | Path) -> Calibration | None:
     Raises:
         ValueError: If the file holds no calibration.
     """
-    path = calibration_file(checkpoint)
-    if not path.is_file():
-        return None
-    if json.loads(path.read_text()).get('checkpoint_sha256') != sha256(checkpoint):
-        warnings.warn(
-            f'{path} is of other weights than {checkpoint} has, and is left out: '
-            f'{_AGAIN} again, or delete the file',
-            stacklevel=2,
-        )
-        return None
-    return read_calibration(path)
+    consequence = f', and is left out: {_AGAIN} again'
+    content = read_note(calibration_file(checkpoint), checkpoint, consequence)
+    return None if content is None else _calibration_in(content)
 
 
 def read_calibration(path: str | Path) -> Calibration:
@@ -324,9 +312,11 @@ def read_calibration(path: str | Path) -> Calibration:
     Raises:
         ValueError: If the file holds no calibration.
     """
-    return Calibration.from_json(
-        json.loads(Path(path).read_text()).get('calibration', {})
-    )
+    return _calibration_in(json.loads(Path(path).read_text()))
+
+
+def _calibration_in(content: Mapping) -> Calibration:
+    return Calibration.from_json(content.get('calibration', {}))
 
 
 def log_of_scores(scores: np.ndarray) -> np.ndarray:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -41,6 +40,7 @@ from mmdyn.evaluation.uncertainty import (
     fit_calibration,
     save_calibration,
 )
+from mmdyn.operating_point import find_operating_points
 from mmdyn.visualization.reliability import draw_reliability
 
 
@@ -75,14 +75,6 @@ def parse_args() -> argparse.Namespace:
     if args.launcher != 'none':
         parser.error(f'one process calibrates, got --launcher {args.launcher}')
     return args
-
-
-def choose(names: list[str], offered: Sequence[OperatingPoint]) -> list[OperatingPoint]:
-    known = {point.name: point for point in offered}
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise ValueError(f'unknown operating points {unknown}; valid ones: {list(known)}')
-    return [known[name] for name in names]
 
 
 def print_calibration(
@@ -141,7 +133,9 @@ def main() -> None:
         load_operating_points(model, args.checkpoint)
         searched = load_operating_points(model, args.checkpoint)
         offered = operating_points(model)
-        drawn = choose(args.draw or [dense_operating_point(model).name], offered)
+        drawn = find_operating_points(
+            model, args.draw or [dense_operating_point(model).name]
+        )
         validation, test = apart_loaders(runner)
         if searched:
             runner.logger.warning(

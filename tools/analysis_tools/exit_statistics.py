@@ -40,6 +40,7 @@ from mmdyn.evaluation.exit_statistics import (
 )
 from mmdyn.evaluation.report import console_for_tables
 from mmdyn.models.multi_exit import MultiExitClassifier
+from mmdyn.operating_point import find_operating_points
 from mmdyn.visualization.exit_shares import draw_exit_shares
 
 
@@ -104,10 +105,7 @@ def choose_points(model: MultiExitClassifier, names: list[str] | None) -> list[s
             f'at every point of the model all samples leave at one exit; to see one of '
             f'them, name it with --point, among {valid}'
         )
-    unknown = [name for name in names if name not in valid]
-    if unknown:
-        raise ValueError(f'unknown operating points {unknown}; valid ones: {valid}')
-    return list(dict.fromkeys(names))
+    return [point.name for point in find_operating_points(model, dict.fromkeys(names))]
 
 
 def evaluate(runner: Runner, names: list[str]) -> dict[str, ExitStatistics]:

@@ -7,23 +7,22 @@ Algorithm 1 and Appendices 9.1.4, 9.6, 9.7, 9.15 and 9.16.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import contextmanager
 from numbers import Real
 
 import torch
 from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from torch import Tensor
 
 from mmdyn.evaluation.exit_costs import measure_exit_costs
+from mmdyn.inference import as_in_inference
 from mmdyn.models.arguments import check_choice, check_counts
 from mmdyn.models.multi_exit import LearnedGatePolicy, MultiExitClassifier
 from mmdyn.models.multi_exit.joint_training import GATE_TARGETS, JointTraining
 from mmdyn.models.multi_exit.strategies import TrainingPhase
 from mmdyn.registry import HOOKS
 
-from .loss_hook import unwrapped
+from .loss_hook import check_finds_unused, unwrapped
 
 __all__ = ['JEIScheduleHook']
 
@@ -181,12 +180,7 @@ class JEIScheduleHook(Hook):
                 f'multiples of it, got bi_switch={self.bi_switch} and a warm-up of '
                 f'{warmup} iterations: the gradients in between would be lost'
             )
-        wrapper = runner.model if is_model_wrapper(runner.model) else None
-        if not getattr(wrapper, 'find_unused_parameters', True):
-            raise ValueError(
-                'exits and gates take turns, which leaves parameters unused: distributed '
-                'training needs find_unused_parameters=True in the config'
-            )
+        check_finds_unused(runner.model, 'exits and gates take turns, which')
         pretrained = (model.init_cfg, model.backbone.init_cfg)
         if not (runner._has_loaded or 'Pretrained' in str(pretrained)):
             runner.logger.warning(
@@ -195,7 +189,7 @@ class JEIScheduleHook(Hook):
             )
 
     def _joint_training(self, runner, model, data_batch) -> JointTraining:
-        with _evaluating(model):
+        with as_in_inference(model):
             images = model.data_preprocessor(data_batch, False)['inputs']
             costs = measure_exit_costs(model, images[:1])
         shares = ', '.join(f'{share:.3f}' for share in costs.normalized)
@@ -210,7 +204,7 @@ class JEIScheduleHook(Hook):
     def _balance_gates(self, runner, model) -> None:
         """Weigh what gates should say by how rarely they should on validation data."""
         counts = torch.zeros_like(model.policy.class_weights)
-        with _evaluating(model):
+        with as_in_inference(model):
             for batch in runner.val_dataloader:
                 targets = self._targets(model, batch)
                 leave = targets.sum(dim=1)
@@ -264,15 +258,3 @@ _KINDS = dict(
 
 def _kind(phase: str | None) -> str | None:
     return 'turns' if phase in ('gate', 'classifier') else phase
-
-
-@contextmanager
-def _evaluating(model):
-    """The model as in inference, without gradients."""
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(was_training)

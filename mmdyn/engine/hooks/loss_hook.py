@@ -6,7 +6,7 @@ from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import nn
 
-__all__ = ['LossHook', 'unwrapped']
+__all__ = ['LossHook', 'check_finds_unused', 'unwrapped']
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -14,6 +14,24 @@ def unwrapped(model: nn.Module) -> nn.Module:
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
     return model
+
+
+def check_finds_unused(model: nn.Module, cause: str) -> None:
+    """Check that distributed training can do with parameters that get no gradients.
+
+    Args:
+        model (nn.Module): The runner's model.
+        cause (str): What leaves parameters unused, to begin the message with.
+
+    Raises:
+        ValueError: If the model is wrapped for it and cannot.
+    """
+    wrapper = model if is_model_wrapper(model) else None
+    if not getattr(wrapper, 'find_unused_parameters', True):
+        raise ValueError(
+            f'{cause} leaves parameters unused: distributed training needs '
+            f'find_unused_parameters=True in the config'
+        )
 
 
 class LossHook(Hook):

@@ -6,14 +6,13 @@ A Closer Look at Branch Classifiers of Multi-exit Architectures, Lin et al., sec
 from __future__ import annotations
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
 from mmdyn.models.arguments import check_between
 from mmdyn.models.backbones import CNMM
 from mmdyn.models.multi_exit.strategies import training_phases
 from mmdyn.registry import HOOKS
 
-from .loss_hook import unwrapped
+from .loss_hook import check_finds_unused, unwrapped
 
 __all__ = ['TrainingStrategyHook']
 
@@ -75,14 +74,8 @@ class TrainingStrategyHook(Hook):
                 f'Training begins with phase {self.first_phase}, but no checkpoint was '
                 f'loaded: what the phases before it train is as it was initialised'
             )
-        wrapper = runner.model if is_model_wrapper(runner.model) else None
-        if self.strategy != 'cooperative' and not getattr(
-            wrapper, 'find_unused_parameters', True
-        ):
-            raise ValueError(
-                f'strategy={self.strategy!r} leaves parameters unused: distributed '
-                f'training needs find_unused_parameters=True in the config'
-            )
+        if self.strategy != 'cooperative':
+            check_finds_unused(runner.model, f'strategy={self.strategy!r}')
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         model = unwrapped(runner.model)

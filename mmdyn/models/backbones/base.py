@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from mmengine.model import BaseModule
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = ['Backbone', 'rename_modules']
+__all__ = ['Backbone', 'StackOfStages', 'rename_modules']
 
 
 class Backbone(BaseModule):
@@ -50,6 +50,40 @@ class Backbone(BaseModule):
     def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
         self.rename_stock_keys(state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class StackOfStages(Backbone):
+    """Base of backbones that are a stem and stages in a row.
+
+    Attributes:
+        stem (nn.Module): What comes before the stages.
+        stages (nn.ModuleList): The stages.
+        out_indices (tuple[int, ...]): Places of the stages whose outputs are returned.
+        frozen_stages (int): Stages that are not trained, with the stem; -1 for none and
+            a stem that is.
+    """
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Compute features of images.
+
+        Args:
+            x (Tensor): Images of shape (N, C, H, W).
+
+        Returns:
+            tuple[Tensor, ...]: Outputs of the stages in ``out_indices``.
+        """
+        x = self.stem(x)
+        outs = []
+        for index, stage in enumerate(self.stages):
+            x = stage(x)
+            if index in self.out_indices:
+                outs.append(x)
+        return tuple(outs)
+
+    def frozen_modules(self) -> list[nn.Module]:
+        if self.frozen_stages < 0:
+            return []
+        return [self.stem, *self.stages[: self.frozen_stages]]
 
 
 def rename_modules(state_dict: dict, names: dict[str, str]) -> None:

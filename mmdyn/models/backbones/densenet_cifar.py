@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mmdyn.models.arguments import check_between, check_counts, check_out_indices
 from mmdyn.registry import MODELS
 
-from .base import Backbone
+from .base import StackOfStages
 
 __all__ = ['DenseLayer', 'DenseNetCIFAR']
 
@@ -42,7 +42,7 @@ class DenseLayer(ConvModule):
 
 
 @MODELS.register_module()
-class DenseNetCIFAR(Backbone):
+class DenseNetCIFAR(StackOfStages):
     """DenseNet of three dense blocks, by default DenseNet-40-12.
 
     A stage is a dense block and what follows it: the transition that halves the map, in
@@ -133,25 +133,3 @@ class DenseNetCIFAR(Backbone):
             norm = build_norm_layer(self.norm_cfg, channels)[1]
             layers += [norm, nn.ReLU(inplace=True)]
         return nn.Sequential(*layers)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Compute features of images.
-
-        Args:
-            x (Tensor): Images of shape (N, C, H, W).
-
-        Returns:
-            tuple[Tensor, ...]: Outputs of the stages in ``out_indices``.
-        """
-        x = self.stem(x)
-        outs = []
-        for index, stage in enumerate(self.stages):
-            x = stage(x)
-            if index in self.out_indices:
-                outs.append(x)
-        return tuple(outs)
-
-    def frozen_modules(self) -> list[nn.Module]:
-        if self.frozen_stages < 0:
-            return []
-        return [self.stem, *self.stages[: self.frozen_stages]]

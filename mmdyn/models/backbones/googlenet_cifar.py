@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from mmdyn.models.arguments import check_between, check_counts, check_out_indices
 from mmdyn.registry import MODELS
 
-from .base import Backbone
+from .base import StackOfStages
 
 __all__ = ['GoogLeNetCIFAR', 'Inception']
 
@@ -69,7 +69,7 @@ class Inception(nn.Module):
 
 
 @MODELS.register_module()
-class GoogLeNetCIFAR(Backbone):
+class GoogLeNetCIFAR(StackOfStages):
     """GoogLeNet of nine inception modules; its last map has 1024 channels.
 
     Its three stages end with modules 3b, 4e and 5b; the first two with the pool behind
@@ -148,25 +148,3 @@ class GoogLeNetCIFAR(Backbone):
             self.stage_channels.append(channels)
         self.feat_dim = channels
         self.freeze()
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Compute features of images.
-
-        Args:
-            x (Tensor): Images of shape (N, C, H, W).
-
-        Returns:
-            tuple[Tensor, ...]: Outputs of the stages in ``out_indices``.
-        """
-        x = self.stem(x)
-        outs = []
-        for index, stage in enumerate(self.stages):
-            x = stage(x)
-            if index in self.out_indices:
-                outs.append(x)
-        return tuple(outs)
-
-    def frozen_modules(self) -> list[nn.Module]:
-        if self.frozen_stages < 0:
-            return []
-        return [self.stem, *self.stages[: self.frozen_stages]]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from mmpretrain.models import ClsHead, ImageClassifier
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
+from mmdyn.inference import as_in_inference
 from mmdyn.models.arguments import check_choice
 from mmdyn.models.losses.scaled_losses import scaled_losses
 from mmdyn.operating_point import OperatingPoint
@@ -286,20 +287,10 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
                     logits[exit] = self.logits_at(exit, features)
         return logits
 
-    @contextmanager
-    def _without_training(self, *others: nn.Module) -> Iterator[None]:
+    def _without_training(self, *others: nn.Module) -> AbstractContextManager:
         """Backbone, neck, head and others as in inference, without gradients."""
-        was_training = self.backbone.training
         neck = [self.neck] if self.with_neck else []
-        modules = [self.backbone, *neck, self.head, *others]
-        for module in modules:
-            module.eval()
-        try:
-            with torch.no_grad():
-                yield
-        finally:
-            for module in modules:
-                module.train(was_training)
+        return as_in_inference(self.backbone, *neck, self.head, *others)
 
     def predict(
         self, inputs: Tensor, data_samples: list[DataSample] | None = None
