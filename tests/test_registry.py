@@ -30,7 +30,7 @@ def test_scope_resolves_without_custom_imports():
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize('name', ['MultiExitClassifier', 'ConfidencePolicy'])
+@pytest.mark.parametrize('name', ['MultiExitClassifier', 'T2TViT'])
 def test_missing_mmpretrain_is_named_when_it_is_needed(name):
     done = run(
         f"""
@@ -43,6 +43,34 @@ def test_missing_mmpretrain_is_named_when_it_is_needed(name):
         """
     )
     assert f'mmdyn.{name} needs mmpretrain, which cannot be imported' in done.stderr
+    assert done.returncode == 1
+
+
+@pytest.mark.needs_mmcv_ops
+def test_segmentors_with_exits_need_no_mmpretrain():
+    done = run(
+        """
+        import sys
+        sys.modules['mmpretrain'] = None  # as if it were not installed
+        from mmdyn.registry import MODELS
+        MODELS.get('mmdyn.MultiExitEncoderDecoder')
+        MODELS.build(dict(type='mmdyn.ConfidencePolicy', num_exits=2, thresholds=0.5))
+        """
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_missing_mmseg_is_named_when_it_is_needed():
+    done = run(
+        """
+        import sys
+        sys.modules['mmseg'] = None  # as if it were not installed
+        from mmdyn.registry import MODELS
+        MODELS.get('mmdyn.MultiExitClassifier')
+        MODELS.build(dict(type='mmdyn.MultiExitEncoderDecoder'))
+        """
+    )
+    assert 'MultiExitEncoderDecoder needs mmseg, which cannot be imported' in done.stderr
     assert done.returncode == 1
 
 

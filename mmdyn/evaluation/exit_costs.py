@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmdyn.models.multi_exit import LearnedGatePolicy, MultiExitClassifier
+from mmdyn.models.multi_exit import LearnedGatePolicy
 from mmdyn.models.multi_exit.base import run
+from mmdyn.models.multi_exit.classifier import MultiExitClassifier
 
 from .cost import CostMeter
 

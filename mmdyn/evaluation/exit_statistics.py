@@ -151,9 +151,9 @@ class ExitStatisticsMetric(BaseMetric):
     """Collects what each sample's exit was and whether its answer is right.
 
     For predictions of one label with ``exit_index``, ``pred_label`` and ``gt_label``, as
-    of :class:`mmdyn.models.multi_exit.MultiExitClassifier`. The metrics it returns are
-    the share of the samples at each exit and the accuracy on them, both in percent; the
-    latter is not a number where nobody left.
+    of ``mmdyn.MultiExitClassifier``. The metrics it returns are the share of the samples
+    at each exit and the accuracy on them, both in percent; the latter is not a number
+    where nobody left.
 
     Args:
         num_exits (int): Number of exits, the last included.

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from mmpretrain.models import ImageClassifier
 
-from mmdyn.models.multi_exit import MultiExitClassifier
+from mmdyn.models.multi_exit.classifier import MultiExitClassifier
 from mmdyn.operating_point import OperatingPoint, at_operating_point
 
 from .uncertainty import Predictions, log_of_scores

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from mmdyn.models.multi_exit import MultiExitClassifier
 from mmdyn.models.multi_exit.base import run
+from mmdyn.models.multi_exit.classifier import MultiExitClassifier
 
 from .cost import CostMeter
 

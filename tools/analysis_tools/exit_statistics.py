@@ -39,7 +39,7 @@ from mmdyn.evaluation.exit_statistics import (
     class_groups,
 )
 from mmdyn.evaluation.report import console_for_tables
-from mmdyn.models.multi_exit import MultiExitClassifier
+from mmdyn.models.multi_exit.classifier import MultiExitClassifier
 from mmdyn.operating_point import find_operating_points
 from mmdyn.visualization.exit_shares import draw_exit_shares
 

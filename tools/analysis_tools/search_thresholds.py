@@ -27,7 +27,7 @@ from mmdyn.engine.launch import add_launch_arguments, runner_for_search
 from mmdyn.evaluation.report import console_for_tables
 from mmdyn.evaluation.saved_points import save_operating_points
 from mmdyn.evaluation.threshold_search import ThresholdSearch, record_exits
-from mmdyn.models.multi_exit import MultiExitClassifier
+from mmdyn.models.multi_exit.classifier import MultiExitClassifier
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from torch import Tensor
 from mmdyn.evaluation.exit_costs import measure_exit_costs
 from mmdyn.inference import as_in_inference
 from mmdyn.models.arguments import check_choice, check_counts
-from mmdyn.models.multi_exit import LearnedGatePolicy, MultiExitClassifier
+from mmdyn.models.multi_exit import LearnedGatePolicy
+from mmdyn.models.multi_exit.classifier import MultiExitClassifier
 from mmdyn.models.multi_exit.joint_training import GATE_TARGETS, JointTraining
 from mmdyn.models.multi_exit.strategies import TrainingPhase
 from mmdyn.registry import HOOKS

@@ -15,7 +15,9 @@ from mmdyn.models.arguments import check_between
 from mmdyn.models.backbones import CNMM
 from mmdyn.models.budgeted import BudgetedModule
 from mmdyn.operating_point import DynamicModule, OperatingPoint
+from mmdyn.registry import MODELS
 
+from .policies import ConfidencePolicy
 from .stages import Stage, cut_into_blocks, cut_into_stages
 
 __all__ = ['MultiExitModel', 'run']
@@ -152,6 +154,78 @@ class MultiExitModel(DynamicModule):
         stages = self.cut_backbone()
         return [stages[start:end] for start, end in zip([0, *ends], ends)]
 
+    def build_policy(self, policy: dict | nn.Module | None) -> None:
+        """Set the policy, when the exits are placed.
+
+        Args:
+            policy (dict | nn.Module | None): A policy or its config; ``None``: one that
+                has no operating points but those found by a search.
+
+        Raises:
+            ValueError: If two operating points then have one name, or the model cannot
+                let images leave at several exits.
+        """
+        if policy is None:
+            policy = ConfidencePolicy(self.num_exits, thresholds={})
+        elif isinstance(policy, dict):
+            policy = MODELS.build({**policy, 'num_exits': self.num_exits})
+        self.policy = policy
+        if policy.operating_points:
+            self.check_adaptive()
+        names = [point.name for point in self.operating_points]
+        if len(set(names)) < len(names):
+            raise ValueError(f'two operating points have the same name: {names}')
+
+    def run_to_exits(
+        self,
+        inputs: Tensor,
+        logits_at: Callable[[int, Tensor], Tensor],
+        finish: Callable[[int, Tensor], Tensor] = lambda exit, logits: logits,
+    ) -> tuple[Tensor, Tensor]:
+        """Run images at the operating point in force; those that leave are out.
+
+        Args:
+            inputs (Tensor): Images of shape (N, C, H, W).
+            logits_at (Callable): Logits (N, K, …) of an exit, by its place from 0 and the
+                features before it.
+            finish (Callable): What is done, by the exit's place, with the logits of the
+                images that leave; it must give those of all exits one size.
+
+        Returns:
+            tuple[Tensor, Tensor]: Logits (N, K, …), and the number of the exit (N,),
+            from 1, that each image's come from.
+        """
+        point = self.operating_point
+        if 'exit' not in point.settings:
+            return self._run_adaptively(inputs, point, logits_at, finish)
+        exit = point.settings['exit']
+        (part,) = self.parts([exit - 1], point.settings)
+        logits = self.average_of_draws(
+            lambda: finish(exit - 1, logits_at(exit - 1, run(part, inputs)[1]))
+        )
+        return logits, torch.full((len(logits),), exit, device=logits.device)
+
+    def _run_adaptively(self, x, point, logits_at, finish) -> tuple[Tensor, Tensor]:
+        waiting = torch.arange(len(x), device=x.device)  # places of x's images
+        logits, places, exits, carried = [], [], [], None
+        parts = self.parts(range(self.num_exits), point.settings, lazily=True)
+        for exit, part in enumerate(parts):
+            x, features = run(part, x)
+            scores = logits_at(exit, features)
+            leaves = torch.ones_like(waiting, dtype=torch.bool)
+            if exit < self.num_exits - 1:
+                leaves, carried = self.policy(scores, exit, point, carried)
+            places.append(waiting[leaves])
+            exits.append(torch.full_like(places[-1], exit + 1))
+            logits.append(finish(exit, scores[leaves]))
+            if len(places[-1]) == len(waiting):
+                break
+            if len(places[-1]):
+                stay = ~leaves
+                x, waiting, carried = _keep(x, stay), waiting[stay], _keep(carried, stay)
+        order = torch.cat(places).argsort()
+        return torch.cat(logits)[order], torch.cat(exits)[order]
+
     def average_of_draws(self, logits_of_one: Callable[[], Tensor]) -> Tensor:
         """Logits whose class probabilities are the average over the backbone's draws.
 
@@ -177,6 +251,19 @@ def run(part: Sequence[Stage], x) -> tuple[Any, Tensor]:
     for stage in part:
         x = stage.forward(x)
     return x, stage.features(x)
+
+
+def _keep(x: Tensor | dict | None, kept: Tensor) -> Tensor | dict | None:
+    """The kept images of what a stage gives, in the same memory format."""
+    if x is None or (isinstance(x, Tensor) and x.dim() == 0):
+        return x  # the same for all images
+    if isinstance(x, dict):
+        return {name: _keep(value, kept) for name, value in x.items()}
+    channels_last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
+    kept = x[kept]
+    if channels_last:
+        return kept.contiguous(memory_format=torch.channels_last)
+    return kept
 
 
 def _checked_exit_stages(exits: Sequence[dict], num_stages: int) -> tuple[int, ...]:

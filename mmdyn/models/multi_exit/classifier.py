@@ -13,14 +13,13 @@ from torch import Tensor, nn
 from mmdyn.inference import as_in_inference
 from mmdyn.models.arguments import check_choice
 from mmdyn.models.losses.scaled_losses import scaled_losses
-from mmdyn.operating_point import OperatingPoint
 from mmdyn.registry import MODELS
 
+from . import stock_stages  # noqa: F401, tells where mmpretrain's can be cut
 from .base import MultiExitModel, run
 from .exits import Exit, exits_of_levels
 from .joint_training import JointTraining
 from .learned_gates import LearnedGatePolicy
-from .policies import ConfidencePolicy
 from .strategies import TrainingPhase
 
 __all__ = ['MultiExitClassifier']
@@ -107,17 +106,12 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
             self._build_exit(cfg, stages[number - 1], stages[-2])
             for cfg, number in zip(exits, self.exit_stages)
         )
-        self.policy = self._build_policy(policy)
+        self.build_policy(policy)
         if isinstance(distillation, dict):
             distillation = MODELS.build(distillation)
         self.distillation = distillation
-        if self.policy.operating_points:
-            self.check_adaptive()
         self.training_phase = TrainingPhase(tuple(range(self.num_exits)))
         self.joint_training: JointTraining | None = None
-        names = [point.name for point in self.operating_points]
-        if len(set(names)) < len(names):
-            raise ValueError(f'two operating points have the same name: {names}')
 
     def _build_exit(self, cfg, stage, last_branch) -> nn.Module:
         arguments = {k: v for k, v in cfg.items() if k not in ('stage', 'type')}
@@ -135,13 +129,6 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
                 f'{num_classes}'
             )
         return exit_type(**{**exit_type.arguments_at(stage, last_branch), **arguments})
-
-    def _build_policy(self, policy) -> nn.Module:
-        if policy is None:
-            return ConfidencePolicy(self.num_exits, thresholds={})
-        if isinstance(policy, dict):
-            return MODELS.build({**policy, 'num_exits': self.num_exits})
-        return policy
 
     def logits_at(self, exit: int, features: Tensor) -> Tensor:
         """Compute the logits of one exit.
@@ -183,38 +170,7 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
             tuple[Tensor, Tensor]: Logits (N, K), and the number of the exit (N,), from 1,
             that each sample's logits come from.
         """
-        point = self.operating_point
-        if 'exit' not in point.settings:
-            return self._infer_adaptive(inputs, point)
-        logits = self.average_of_draws(lambda: self._logits_of_fixed(inputs, point))
-        exit = point.settings['exit']
-        return logits, torch.full((len(logits),), exit, device=logits.device)
-
-    def _logits_of_fixed(self, images: Tensor, point: OperatingPoint) -> Tensor:
-        exit = point.settings['exit'] - 1
-        (part,) = self.parts([exit], point.settings)
-        return self.logits_at(exit, run(part, images)[1])
-
-    def _infer_adaptive(self, x: Tensor, point) -> tuple[Tensor, Tensor]:
-        waiting = torch.arange(len(x), device=x.device)  # places of x's samples
-        logits, places, exits, carried = [], [], [], None
-        parts = self.parts(range(self.num_exits), point.settings, lazily=True)
-        for exit, part in enumerate(parts):
-            x, features = run(part, x)
-            scores = self.logits_at(exit, features)
-            leaves = torch.ones_like(waiting, dtype=torch.bool)
-            if exit < self.num_exits - 1:
-                leaves, carried = self.policy(scores, exit, point, carried)
-            logits.append(scores[leaves])
-            places.append(waiting[leaves])
-            exits.append(torch.full_like(places[-1], exit + 1))
-            if len(places[-1]) == len(waiting):
-                break
-            if len(places[-1]):
-                stay = ~leaves
-                x, waiting, carried = _keep(x, stay), waiting[stay], _keep(carried, stay)
-        order = torch.cat(places).argsort()
-        return torch.cat(logits)[order], torch.cat(exits)[order]
+        return self.run_to_exits(inputs, self.logits_at)
 
     def forward(
         self,
@@ -316,16 +272,3 @@ def _labels(data_samples: list[DataSample]) -> Tensor:
     if 'gt_score' in data_samples[0]:
         return torch.stack([sample.gt_score for sample in data_samples])
     return torch.cat([sample.gt_label for sample in data_samples])
-
-
-def _keep(x: Tensor | dict | None, kept: Tensor) -> Tensor | dict | None:
-    """The kept samples of what a stage gives, in the same memory format."""
-    if x is None or (isinstance(x, Tensor) and x.dim() == 0):
-        return x  # the same for all samples
-    if isinstance(x, dict):
-        return {name: _keep(value, kept) for name, value in x.items()}
-    channels_last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
-    kept = x[kept]
-    if channels_last:
-        return kept.contiguous(memory_format=torch.channels_last)
-    return kept

@@ -12,14 +12,15 @@ from torch import Tensor
 from mmdyn.operating_point import OperatingPoint
 from mmdyn.registry import MODELS
 
-__all__ = ['ConfidencePolicy', 'check_found_thresholds', 'is_confident']
+__all__ = ['ConfidencePolicy', 'check_found_thresholds', 'confidence', 'is_confident']
 
 
 @MODELS.register_module()
 class ConfidencePolicy(BaseModule):
     """A sample leaves at exit i when its highest class probability reaches γ_i.
 
-    Lin et al., section III-C. The last exit takes all that get there.
+    Lin et al., section III-C. Of a segmented image it is the mean over the pixels that
+    has to. The last exit takes all that get there.
 
     Args:
         num_exits (int): Number of exits, the last included.
@@ -68,7 +69,8 @@ class ConfidencePolicy(BaseModule):
         """Decide who leaves.
 
         Args:
-            logits (Tensor): Logits (N, K) of the samples that reached the exit.
+            logits (Tensor): Logits (N, K), or (N, K, h, w) of segmented images, of the
+                samples that reached the exit.
             exit (int): Place of the exit, from 0; not the last.
             point (OperatingPoint): One of :attr:`operating_points`.
             carried (None): What a policy hands on to the next exit; nothing here.
@@ -81,8 +83,25 @@ class ConfidencePolicy(BaseModule):
 
 
 def is_confident(logits: Tensor, threshold: float) -> Tensor:
-    """Whether the highest class probability of logits (N, K) reaches a threshold (N,)."""
-    return logits.softmax(dim=1).amax(dim=1) >= threshold
+    """Whether the :func:`confidence` (N,) of logits reaches a threshold."""
+    return confidence(logits) >= threshold
+
+
+def confidence(logits: Tensor) -> Tensor:
+    """The highest class probability, of maps its mean over the pixels.
+
+    Args:
+        logits (Tensor): Logits (N, K), or (N, K, h, w) of maps; a map's single logit is
+            that of one class against the rest.
+
+    Returns:
+        Tensor: Confidences (N,).
+    """
+    if logits.dim() == 2:
+        return logits.softmax(dim=1).amax(dim=1)
+    if logits.shape[1] == 1:
+        return logits.abs().sigmoid().mean(dim=(1, 2, 3))
+    return logits.softmax(dim=1).amax(dim=1).mean(dim=(1, 2))
 
 
 def check_found_thresholds(settings: Mapping[str, Any], number: int) -> None:

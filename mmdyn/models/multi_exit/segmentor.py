@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
+import torch
 from mmseg.models import EncoderDecoder
+from mmseg.models.backbones import ResNet as StockResNet
 from mmseg.utils import add_prefix
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from mmdyn.registry import MODELS
 
-from .base import MultiExitModel, run
-from .stages import Stage, cut_into_stages
+from .base import MultiExitModel
+from .exits import exits_of_levels
+from .policies import ConfidencePolicy
+from .stages import Stage, cut_into_stages, residual_stages, stock_stem
 
 __all__ = ['MultiExitEncoderDecoder']
+
+
+@cut_into_stages.register
+def _(backbone: StockResNet) -> list[Stage]:
+    width = backbone.base_channels * backbone.block.expansion
+    widths = [width * 2**stage for stage in range(backbone.num_stages)]
+    return residual_stages(backbone, partial(stock_stem, backbone), widths)
 
 
 @MODELS.register_module()
@@ -22,18 +35,30 @@ class MultiExitEncoderDecoder(MultiExitModel, EncoderDecoder):
 
     Backbone, decode head and auxiliary head are those of the stock segmentor, under the
     same names; the decode head is the last exit. There is no neck. All exits are trained
-    together, with the sum of their losses. In inference the backbone stops at the exit,
-    and no other exit's head runs.
+    together, with the sum of their losses. In inference the backbone stops at the exit:
+    images that leave are out of the batch, later stages and heads see only the rest, and
+    where no image is left nothing further runs.
 
-    Its operating points are ``exit=1`` to ``exit=M`` and those found by a search.
+    Its operating points are ``exit=1`` to ``exit=M``, at which no other exit's head runs,
+    and those of the policy. It decides for whole images; with ``test_cfg`` in mode
+    ``'slide'`` for each window, so that regions of an image leave at different exits.
+    Predictions carry ``exit_index``, the number (from 1) of the exit that they come from,
+    or the list of their windows' numbers.
 
     Args:
         backbone (dict): A backbone that ``cut_into_stages`` knows.
         decode_head (dict): mmseg head of the last exit.
-        exits (Sequence[dict]): The earlier exits from first to last. In each, ``stage``
-            is the number (from 1) of the stage that it follows and ``head`` an mmseg
-            head, whose ``in_channels``, ``num_classes`` and ``out_channels`` are filled
-            in where it is silent. Without a ``head`` the exit shares the decode head.
+        exits (Sequence[dict] | dict): The earlier exits from first to last. In each,
+            ``stage`` is the number (from 1) of the stage that it follows and ``head`` an
+            mmseg head, whose ``in_channels``, ``num_classes`` and ``out_channels`` are
+            filled in where it is silent. Without a ``head`` the exit shares the decode
+            head. One config with ``levels``, say ``(3, 2, 1)``, stands for an exit
+            behind each of the last stages but one, whose ``head``, an ``FCNHead``, has
+            that many convolutions: complexity that decreases from the first to the last
+            (Lin et al., section III-A).
+        policy (dict | None): Config of what decides who leaves, an
+            ``mmdyn.ConfidencePolicy``: thresholds of the mean confidence of an image's
+            pixels. ``None``: only fixed exits.
         auxiliary_head (dict | list | None): As in ``EncoderDecoder``; ``in_index`` counts
             the stages.
         train_cfg (dict | None): As in ``EncoderDecoder``.
@@ -43,15 +68,23 @@ class MultiExitEncoderDecoder(MultiExitModel, EncoderDecoder):
         init_cfg (dict | list | None): Initialisation.
 
     Raises:
-        ValueError: If exits are missing, out of order or behind no stage, or a head does
-            not fit its stage.
+        ValueError: If exits are missing, out of order or behind no stage, a head does
+            not fit its stage, the policy is for classifiers, or two operating points
+            have one name.
+
+    Example:
+        >>> model = dict(
+        ...     type='mmdyn.MultiExitEncoderDecoder',
+        ...     exits=dict(head=dict(type='FCNHead', channels=128), levels=(3, 2, 1)),
+        ...     policy=dict(type='mmdyn.ConfidencePolicy', thresholds=dict(quick=0.9)))
     """
 
     def __init__(
         self,
         backbone: dict,
         decode_head: dict,
-        exits: Sequence[dict],
+        exits: Sequence[dict] | dict,
+        policy: dict | None = None,
         auxiliary_head: dict | list | None = None,
         train_cfg: dict | None = None,
         test_cfg: dict | None = None,
@@ -69,7 +102,8 @@ class MultiExitEncoderDecoder(MultiExitModel, EncoderDecoder):
             pretrained=pretrained,
             init_cfg=init_cfg,
         )
-        self.policy = None
+        if isinstance(exits, dict):
+            exits = exits_of_levels(exits, len(self.cut_backbone()))
         stages = self.place_exits(exits)
         self.exits = nn.ModuleList(
             self._build_exit(cfg, stages[number - 1])
@@ -77,12 +111,22 @@ class MultiExitEncoderDecoder(MultiExitModel, EncoderDecoder):
         )
         for exit, number in enumerate(self.exit_stages):
             self._check_head(exit, number, stages[number - 1])
+        self.build_policy(policy)
+        if not isinstance(self.policy, ConfidencePolicy):
+            raise ValueError(
+                f'the policy of a segmentor must be a mmdyn.ConfidencePolicy, got a '
+                f'{type(self.policy).__name__}'
+            )
+        self._exits_of_windows: list[Tensor] = []
 
     def _build_exit(self, cfg: dict, stage: Stage) -> nn.Module:
         """The head of an early exit; a place holder where it shares the decode head."""
-        unknown = set(cfg) - {'stage', 'head'}
+        unknown = set(cfg) - {'stage', 'head', 'level'}
         if unknown:
-            raise ValueError(f"exits have a 'stage' and a 'head', got {sorted(unknown)}")
+            raise ValueError(
+                f"exits have a 'stage', a 'head' and, in its place, 'levels', got "
+                f'{sorted(unknown)}'
+            )
         if cfg.get('head') is None:
             return nn.Identity()
         filled = dict(
@@ -90,6 +134,8 @@ class MultiExitEncoderDecoder(MultiExitModel, EncoderDecoder):
             num_classes=self.num_classes,
             out_channels=self.out_channels,
         )
+        if 'level' in cfg:
+            filled['num_convs'] = cfg['level']
         return MODELS.build({**filled, **cfg['head']})
 
     def _check_head(self, exit: int, number: int, stage: Stage) -> None:
@@ -122,26 +168,63 @@ class MultiExitEncoderDecoder(MultiExitModel, EncoderDecoder):
         """What an exit's head takes: a list with features at its stage's place."""
         return [None] * (self.exit_stages[exit] - 1) + [features]
 
-    def _features(self, inputs: Tensor) -> tuple[int, list[Tensor | None]]:
-        """The exit in force, and what its head takes."""
-        settings = self.operating_point.settings
-        exit = settings['exit'] - 1
-        (part,) = self.parts([exit], settings)
-        return exit, self._inputs_at(exit, run(part, inputs)[1])
+    def logits_at(self, exit: int, features: Tensor) -> Tensor:
+        """Compute the logits of one exit.
+
+        Args:
+            exit (int): Place of the exit, from 0.
+            features (Tensor): Features of the stage before it.
+
+        Returns:
+            Tensor: Logits (N, K, h, w), of the size at which the head works.
+        """
+        logits = self.head_at(exit).forward(self._inputs_at(exit, features))
+        # Some heads give logits of auxiliary losses as well.
+        return logits[0] if isinstance(logits, tuple) else logits
 
     def _forward(self, inputs: Tensor, data_samples=None) -> Tensor:
-        """Compute the head's logits (N, K, h, w) of images (N, C, H, W)."""
-        exit, features = self._features(inputs)
-        return self.head_at(exit).forward(features)
+        """Compute logits (N, K, h, w) of images (N, C, H, W).
+
+        They have the size at which the exit's head works, and that of the images where
+        these can leave at several exits.
+        """
+        if 'exit' in self.operating_point.settings:
+            return self.run_to_exits(inputs, self.logits_at)[0]
+
+        def resized(exit: int, logits: Tensor) -> Tensor:
+            align = self.head_at(exit).align_corners
+            size = inputs.shape[2:]
+            return interpolate(logits, size, mode='bilinear', align_corners=align)
+
+        return self.run_to_exits(inputs, self.logits_at, resized)[0]
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Compute logits (N, K, H, W) of images (N, C, H, W)."""
 
-        def logits_of_one() -> Tensor:
-            exit, features = self._features(inputs)
-            return self.head_at(exit).predict(features, batch_img_metas, self.test_cfg)
+        def resized(exit: int, logits: Tensor) -> Tensor:
+            return self.head_at(exit).predict_by_feat(logits, batch_img_metas)
 
-        return self.average_of_draws(logits_of_one)
+        logits, exits = self.run_to_exits(inputs, self.logits_at, resized)
+        self._exits_of_windows.append(exits)
+        return logits
+
+    def predict(self, inputs: Tensor, data_samples: list | None = None) -> list:
+        """Predict at the operating point in force.
+
+        Args:
+            inputs (Tensor): Images of shape (N, C, H, W).
+            data_samples (list | None): Samples to write predictions to.
+
+        Returns:
+            list: Samples with the segmentation, logits and ``exit_index``.
+        """
+        self._exits_of_windows.clear()
+        predictions = super().predict(inputs, data_samples)
+        exits = torch.stack(self._exits_of_windows, dim=1).tolist()  # N, windows
+        for prediction, windows in zip(predictions, exits):
+            slides = self.test_cfg.get('mode') == 'slide'
+            prediction.set_field(windows if slides else windows[0], 'exit_index')
+        return predictions
 
     def loss(self, inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
         """Compute the losses of all exits.

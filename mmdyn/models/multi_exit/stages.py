@@ -11,13 +11,6 @@ from functools import partial, reduce, singledispatch
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-import torch
-from mmpretrain.models.backbones import VGG as StockVGG
-from mmpretrain.models.backbones import DenseNet as StockDenseNet
-from mmpretrain.models.backbones import MobileNetV2 as StockMobileNetV2
-from mmpretrain.models.backbones import ResNet as StockResNet
-from mmpretrain.models.backbones import T2T_ViT
-from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 
 from mmdyn.models.backbones import (
@@ -70,7 +63,7 @@ def cut_into_stages(backbone: nn.Module) -> list[Stage]:
         backbone (nn.Module): One of these, or one that is registered:
 
             - ``mmdyn.ResNet`` and those built on it, mmpretrain's ResNet and
-              ResNet_CIFAR: their stages.
+              ResNet_CIFAR, mmseg's ResNet: their stages.
             - ``mmdyn.VGGMoD``, mmpretrain's VGG: a stage ends with a pool; a classifier
               of the backbone's own belongs to the last stage.
             - ``mmdyn.MobileNetV2MoD``, mmpretrain's MobileNetV2: a stage ends before the
@@ -105,10 +98,9 @@ def cut_into_stages(backbone: nn.Module) -> list[Stage]:
     )
 
 
-@cut_into_stages.register(ResNet)
-@cut_into_stages.register(StockResNet)
-def _(backbone: nn.Module) -> list[Stage]:
-    return _residual_stages(backbone, _stem_of(backbone))
+@cut_into_stages.register
+def _(backbone: ResNet) -> list[Stage]:
+    return residual_stages(backbone, backbone.forward_stem)
 
 
 @singledispatch
@@ -131,32 +123,9 @@ def cut_into_blocks(backbone: nn.Module) -> list[Stage]:
     )
 
 
-@cut_into_blocks.register(ResNet)
-@cut_into_blocks.register(StockResNet)
-def _(backbone: nn.Module) -> list[Stage]:
-    layers = [getattr(backbone, name) for name in backbone.res_layers]
-    ends = [
-        (block, block.out_channels, stage.stride)
-        for layer, stage in zip(layers, cut_into_stages(backbone))
-        for block in layer
-    ]
-    blocks, channels, strides = zip(*ends)
-    return _in_a_row(_stem_of(backbone), blocks, channels, strides)
-
-
-def _stem_of(backbone: nn.Module) -> Callable:
-    if isinstance(backbone, ResNet):
-        return backbone.forward_stem
-    return partial(_stock_stem, backbone)
-
-
-def _stock_stem(backbone: StockResNet, x: Tensor) -> Tensor:
-    if backbone.deep_stem:
-        x = backbone.stem(x)
-    else:
-        x = backbone.relu(backbone.norm1(backbone.conv1(x)))
-    # mmpretrain's ResNet_CIFAR has no pool.
-    return backbone.maxpool(x) if hasattr(backbone, 'maxpool') else x
+@cut_into_blocks.register
+def _(backbone: ResNet) -> list[Stage]:
+    return residual_blocks(backbone, backbone.forward_stem)
 
 
 @cut_into_stages.register
@@ -169,7 +138,10 @@ def _(subnetwork: Subnetwork) -> list[Stage]:
     model = subnetwork.model
     return [
         Stage(
-            part.forward, model.width(part.node), model.strides[part.node], part.features
+            part.forward,
+            model.out_width(part.node),
+            model.strides[part.node],
+            part.features,
         )
         for part in subnetwork.parts()
     ]
@@ -177,45 +149,22 @@ def _(subnetwork: Subnetwork) -> list[Stage]:
 
 @cut_into_stages.register
 def _(backbone: VGGMoD) -> list[Stage]:
-    return _vgg_stages(backbone, backbone.stages())
-
-
-@cut_into_stages.register
-def _(backbone: StockVGG) -> list[Stage]:
-    layers = list(backbone.features)
-    return _vgg_stages(backbone, [layers[a:b] for a, b in backbone.range_sub_modules])
+    return vgg_stages(backbone, backbone.stages())
 
 
 @cut_into_stages.register
 def _(backbone: MobileNetV2MoD) -> list[Stage]:
-    return _mobilenet_stages(backbone, backbone.settings)
-
-
-@cut_into_stages.register
-def _(backbone: StockMobileNetV2) -> list[Stage]:
-    return _mobilenet_stages(backbone, backbone.arch_settings)
+    return mobilenet_stages(backbone, backbone.settings)
 
 
 @cut_into_stages.register
 def _(backbone: DenseNetCIFAR) -> list[Stage]:
-    return _in_a_row(backbone.stem, backbone.stages, backbone.stage_channels, (2, 4, 4))
-
-
-@cut_into_stages.register
-def _(backbone: StockDenseNet) -> list[Stage]:
-    parts = [_chain(*pair) for pair in zip(backbone.stages, backbone.transitions)]
-    widths, channels, last = [], backbone.init_channels, len(parts) - 1
-    for index, transition in enumerate(backbone.transitions):
-        channels += backbone.depths[index] * backbone.growth_rate
-        channels = channels if index == last else transition.conv.out_channels
-        widths.append(channels)
-    strides = [4 * 2 ** min(index + 1, last) for index in range(len(parts))]
-    return _in_a_row(backbone.stem, parts, widths, strides)
+    return in_a_row(backbone.stem, backbone.stages, backbone.stage_channels, (2, 4, 4))
 
 
 @cut_into_stages.register
 def _(backbone: GoogLeNetCIFAR) -> list[Stage]:
-    return _in_a_row(backbone.stem, backbone.stages, backbone.stage_channels, (2, 4, 4))
+    return in_a_row(backbone.stem, backbone.stages, backbone.stage_channels, (2, 4, 4))
 
 
 @cut_into_stages.register
@@ -227,61 +176,58 @@ def _(backbone: MSDNet) -> list[Stage]:
     ]
 
 
-@cut_into_stages.register
-def _(backbone: T2T_ViT) -> list[Stage]:
-    if backbone.out_type != 'cls_token':
-        raise ValueError(
-            f"a {type(backbone).__name__} is cut with out_type='cls_token' only, got "
-            f'{backbone.out_type!r}'
-        )
-    first, *others = backbone.encoder
-    parts = [_chain(partial(_embedded_tokens, backbone), first), *others]
-    parts[-1] = _chain(parts[-1], backbone.norm)
-    # What the last stage gives has gone through the norm already.
-    choices = [_chain(_class_token, backbone.norm)] * len(others) + [_class_token]
-    width = backbone.cls_token.shape[2]
-    return [Stage(part, width, 16, choice) for part, choice in zip(parts, choices)]
+def stock_stem(backbone: nn.Module, x: Tensor) -> Tensor:
+    """What the first stage of a ResNet of mmpretrain or mmseg takes, from images."""
+    if backbone.deep_stem:
+        x = backbone.stem(x)
+    else:
+        x = backbone.relu(backbone.norm1(backbone.conv1(x)))
+    # mmpretrain's ResNet_CIFAR has no pool.
+    return backbone.maxpool(x) if hasattr(backbone, 'maxpool') else x
 
 
-def _embedded_tokens(backbone: T2T_ViT, images: Tensor) -> Tensor:
-    """What the first layer gets: class token and patch tokens (N, 1 + L, C)."""
-    x, resolution = backbone.tokens_to_token(images)
-    x = torch.cat([backbone.cls_token.expand(len(x), -1, -1), x], dim=1)
-    positions = resize_pos_embed(
-        backbone.pos_embed,
-        backbone.patch_resolution,
-        resolution,
-        backbone.interpolate_mode,
-        backbone.num_extra_tokens,
-    )
-    return backbone.drop_after_pos(x + positions)
+def residual_stages(
+    backbone: nn.Module, stem: Callable, widths: Sequence[int] | None = None
+) -> list[Stage]:
+    """The stages of a ResNet, ours or a stock one, behind its stem.
 
-
-def _class_token(tokens: Tensor) -> Tensor:
-    return tokens[:, 0]
-
-
-def _residual_stages(backbone: nn.Module, stem: Callable) -> list[Stage]:
+    ``widths`` are their channels; ``None``: what their blocks say.
+    """
     layers = [getattr(backbone, name) for name in backbone.res_layers]
     first_conv = next(m for m in backbone.modules() if isinstance(m, nn.Conv2d))
     stride = first_conv.stride[0] * (2 if hasattr(backbone, 'maxpool') else 1)
     strides = [stride := stride * step for step in backbone.strides]
-    return _in_a_row(stem, layers, [layer[-1].out_channels for layer in layers], strides)
+    if widths is None:
+        widths = [layer[-1].out_channels for layer in layers]
+    return in_a_row(stem, layers, widths, strides)
 
 
-def _vgg_stages(backbone: nn.Module, parts: Sequence[Sequence]) -> list[Stage]:
+def residual_blocks(backbone: nn.Module, stem: Callable) -> list[Stage]:
+    """The residual blocks of a ResNet, ours or a stock one, behind its stem."""
+    blocks, widths, strides = [], [], []
+    for name, stage in zip(backbone.res_layers, residual_stages(backbone, stem)):
+        for block in getattr(backbone, name):
+            blocks.append(block)
+            widths.append(stage.out_channels)
+            strides.append(stage.stride)
+    return in_a_row(stem, blocks, widths, strides)
+
+
+def vgg_stages(backbone: nn.Module, parts: Sequence[Sequence]) -> list[Stage]:
+    """The stages of a VGG, ours or a stock one, of which ``parts`` are the layers."""
     stages, stride = [], 1
     for layers in parts:
         if isinstance(layers[-1], nn.MaxPool2d):  # the last stage may have none
             stride *= 2
-        stages.append(Stage(_chain(*layers), layers[0].out_channels, stride))
+        stages.append(Stage(chain(*layers), layers[0].out_channels, stride))
     if hasattr(backbone, 'classifier'):
-        forward = _chain(stages[-1].forward, nn.Flatten(), backbone.classifier)
+        forward = chain(stages[-1].forward, nn.Flatten(), backbone.classifier)
         stages[-1] = Stage(forward, backbone.classifier[-1].out_features, stride)
     return stages
 
 
-def _mobilenet_stages(backbone: nn.Module, settings: Sequence[Sequence]) -> list[Stage]:
+def mobilenet_stages(backbone: nn.Module, settings: Sequence[Sequence]) -> list[Stage]:
+    """The stages of a MobileNetV2, ours or a stock one, with these layer settings."""
     parts = [[backbone.conv1]]
     for name, setting in zip(backbone.layers, [*settings, (1,)]):
         if setting[-1] == 2:  # the stride
@@ -292,19 +238,21 @@ def _mobilenet_stages(backbone: nn.Module, settings: Sequence[Sequence]) -> list
         end[0].conv[-1] if isinstance(end, nn.Sequential) else end for *_, end in parts
     ]
     return [
-        Stage(_chain(*part), end.out_channels, 2**number)
+        Stage(chain(*part), end.out_channels, 2**number)
         for number, (part, end) in enumerate(zip(parts, ends), start=1)
     ]
 
 
-def _in_a_row(
+def in_a_row(
     stem: Callable, parts: Iterable[Callable], widths: Iterable, strides: Iterable
 ) -> list[Stage]:
+    """Stages that are one function each, the stem being part of the first."""
     first, *others = parts
     return [
-        Stage(*values) for values in zip([_chain(stem, first), *others], widths, strides)
+        Stage(*values) for values in zip([chain(stem, first), *others], widths, strides)
     ]
 
 
-def _chain(*functions: Callable) -> Callable:
+def chain(*functions: Callable) -> Callable:
+    """The composition of functions, the first one first."""
     return lambda x: reduce(lambda x, function: function(x), functions, x)

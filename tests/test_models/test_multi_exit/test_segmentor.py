@@ -3,18 +3,19 @@
 import pytest
 import torch
 from cnmm_reference import analytic_macs
-
-pytest.importorskip('mmseg.models')
-
 from mmengine.config import ConfigDict
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
-from mmseg.utils import register_all_modules
 from reference import randomize_norms
 
-from mmdyn import at_operating_point, count_macs, operating_points
+from mmdyn import OperatingPoint, at_operating_point, count_macs, operating_points
+from mmdyn.evaluation.cost import CostMeter
 from mmdyn.models.layers.mixture_graph import live_functions
+from mmdyn.models.multi_exit import cut_into_stages
+from mmdyn.models.multi_exit.policies import confidence
+
+pytestmark = pytest.mark.needs_mmcv_ops
 
 CLASSES = 4
 CNMM = dict(
@@ -28,6 +29,8 @@ RESNET = dict(type='mmdyn.ResNet', depth=8, out_indices=(0, 1, 2))
 
 @pytest.fixture(autouse=True)
 def mmseg_scope():
+    from mmseg.utils import register_all_modules  # imports mmcv's operators
+
     register_all_modules(init_default_scope=True)
 
 
@@ -197,6 +200,165 @@ def test_binary_predictions_average_draws():
         assert torch.allclose(found.sigmoid(), expected, atol=1e-5)
 
 
+THRESHOLDS = (0.4, 0.5)
+
+
+def adaptive(thresholds, **kwargs):
+    """Three exits whose answers differ in confidence from image to image."""
+    model = build(
+        RESNET,
+        head(64),
+        [dict(stage=1, head=head(16)), dict(stage=2, head=head(32))],
+        policy=dict(type='mmdyn.ConfidencePolicy', thresholds=dict(some=thresholds)),
+        **kwargs,
+    )
+    for exit in range(3):
+        # Untrained heads are never sure of anything.
+        torch.nn.init.normal_(model.head_at(exit).conv_seg.weight, std=0.3)
+    return model
+
+
+def exit_by_hand(model, image, thresholds):
+    """The exit at which one image leaves, from maps of class probabilities."""
+    for number, threshold in enumerate(thresholds, 1):
+        with at_operating_point(model, f'exit={number}'):
+            logits = model(image[None])[0]
+        best = [max(pixel) for pixel in logits.softmax(0).flatten(1).T.tolist()]
+        if sum(best) / len(best) >= threshold:
+            return number
+    return len(thresholds) + 1
+
+
+def mixed_images(number):
+    """Images of very different contrast."""
+    return (
+        torch.randn(number, 3, 16, 16)
+        * torch.logspace(-2, 1, number)[:, None, None, None]
+    )
+
+
+@torch.no_grad()
+def spread_thresholds(model, images):
+    """Thresholds that send about a third of the images to each exit."""
+    confidences = []
+    for exit in (1, 2):
+        with at_operating_point(model, f'exit={exit}'):
+            confidences.append(confidence(model(images)).sort().values)
+    third = len(images) // 3
+    return confidences[0][-third].item() - 1e-4, confidences[1][-2 * third].item() - 1e-4
+
+
+def with_thresholds(model, thresholds):
+    model.offer_points([OperatingPoint('found', dict(thresholds=thresholds))])
+    return model
+
+
+@torch.no_grad()
+def test_images_leave_where_they_are_confident():
+    model, images = adaptive(THRESHOLDS), mixed_images(9)
+    thresholds = spread_thresholds(model, images)
+    with_thresholds(model, thresholds)
+    wanted = [exit_by_hand(model, image, thresholds) for image in images]
+    assert set(wanted) == {1, 2, 3}
+    with at_operating_point(model, 'found'):
+        found = model.predict(images, samples(9))
+    assert [prediction.exit_index for prediction in found] == wanted
+    for number in (1, 2, 3):
+        with at_operating_point(model, f'exit={number}'):
+            fixed = model.predict(images, samples(9))
+        for prediction, other, exit in zip(found, fixed, wanted):
+            if exit == number:
+                logits, expected = prediction.seg_logits.data, other.seg_logits.data
+                assert torch.allclose(logits, expected, atol=1e-4)
+
+
+@torch.no_grad()
+def test_what_left_costs_nothing_more():
+    """The executed cost of a batch is that of its images' exits, heads included."""
+    model, images = adaptive(THRESHOLDS), mixed_images(9)
+    thresholds = spread_thresholds(model, images)
+    with_thresholds(model, thresholds)
+    to_exit = []
+    for number in (1, 2, 3):
+        with at_operating_point(model, f'exit={number}'):
+            to_exit.append(count_macs(model, (3, 16, 16)))
+    # Convolutions of 8 channels on the features and their output, and the classifier.
+    heads = [
+        side**2 * (9 * width * 8 + 9 * (width + 8) * 8 + 8 * CLASSES)
+        for side, width in ((16, 16), (8, 32), (4, 64))
+    ]
+    costs = [
+        to_exit[0],
+        to_exit[1] + heads[0],
+        to_exit[2] + heads[0] + heads[1],
+    ]
+    wanted = [exit_by_hand(model, image, thresholds) for image in images]
+    meter = CostMeter()
+    with at_operating_point(model, 'found'), meter:
+        model.predict(images, samples(9))
+    assert meter.macs == sum(costs[exit - 1] for exit in wanted)
+
+
+@torch.no_grad()
+def test_windows_leave_one_by_one():
+    slide = dict(mode='slide', crop_size=(16, 16), stride=(16, 16))
+    model = adaptive(THRESHOLDS)
+    model.test_cfg = ConfigDict(slide)
+    windows = mixed_images(9)[[0, 8, 3, 5]]
+    thresholds = spread_thresholds(model, mixed_images(9))
+    with_thresholds(model, thresholds)
+    wanted = [exit_by_hand(model, window, thresholds) for window in windows]
+    assert len(set(wanted)) > 1
+    rows = [torch.cat(list(windows[i : i + 2]), dim=2) for i in (0, 2)]
+    image = torch.cat(rows, dim=1)
+    with at_operating_point(model, 'found'):
+        (prediction,) = model.predict(image[None], samples(1, size=32))
+    assert prediction.exit_index == wanted
+
+
+def test_a_binary_head_is_confident_of_either_class():
+    logits = torch.tensor([[-3.0, 3.0], [0.0, 1.0]])[:, None, None]  # N, 1, 1, W
+    expected = [0.9526, (0.5 + 0.7311) / 2]
+    assert confidence(logits).tolist() == pytest.approx(expected, abs=1e-4)
+
+
+def test_heads_of_decreasing_complexity():
+    plain = {k: v for k, v in head(0).items() if k not in ('num_convs', 'in_channels')}
+    model = build(RESNET, head(64), dict(head=plain, levels=(3, 1)))
+    assert model.exit_stages == (1, 2, 3)
+    assert [len(exit.convs) for exit in model.exits] == [3, 1]
+    assert [exit.in_channels for exit in model.exits] == [16, 32]
+
+
+@pytest.mark.parametrize('version', ['ResNet', 'ResNetV1c', 'ResNetV1d'])
+@pytest.mark.parametrize('depth', [18, 50])
+def test_stock_backbones_of_mmseg_can_be_cut(version, depth):
+    backbone = MODELS.build(
+        dict(
+            type=version,
+            depth=depth,
+            base_channels=8,
+            strides=(1, 2, 1, 1),
+            dilations=(1, 1, 2, 4),
+        )
+    )
+    backbone.eval()  # which returns nothing there
+    images = torch.rand(1, 3, 32, 48)
+    with torch.no_grad():
+        expected, x = backbone(images), images
+        for stage, features in zip(cut_into_stages(backbone), expected):
+            x = stage.forward(x)
+            assert torch.equal(x, features)
+            assert stage.out_channels == features.shape[1]
+            assert stage.stride == 32 // features.shape[2]
+
+
+def test_a_policy_of_classifiers_is_refused():
+    gates = dict(type='mmdyn.LearnedGatePolicy')
+    with pytest.raises(ValueError, match='must be a mmdyn.ConfidencePolicy, got a Lear'):
+        build(RESNET, head(64), [dict(stage=1, head=head(16))], policy=gates)
+
+
 @pytest.mark.parametrize(
     ('backbone', 'decode_head', 'exits', 'message'),
     [
@@ -221,7 +383,8 @@ def test_binary_predictions_average_draws():
         ),
         (CNMM, head(6), [dict(stage=3)], r"a rising 'stage' in 1…2"),
         (CNMM, head(6), [], 'at least one exit'),
-        (CNMM, head(6), [dict(stage=1, level=2)], r"a 'stage' and a 'head', got .*level"),
+        (CNMM, head(6), [dict(stage=1, heads=2)], r"a 'stage', a 'head' .*got .*heads"),
+        (CNMM, head(6), dict(levels=(3, 2, 1)), 'at most 2 behind the 3 stages'),
     ],
 )
 def test_refusals(backbone, decode_head, exits, message):
