@@ -11,7 +11,7 @@ from numbers import Integral
 from typing import Any
 
 import torch
-from mmcv.cnn import build_norm_layer
+from mmcv.cnn import ConvModule, build_norm_layer
 from torch import Tensor, nn
 
 from mmdyn.models.arguments import (
@@ -63,6 +63,10 @@ class CNMM(DynamicModule, Backbone):
         out_indices (Sequence[int] | None): Nodes whose features, behind norm and ReLU,
             :meth:`forward` returns, in rising order; exits follow them. The last node is
             always one of them; ``None``: it alone.
+        out_channels (Sequence[int] | None): Channels of what is returned for each of
+            ``out_indices``, to which a 1×1 convolution, norm and ReLU lead: those of the
+            backbone in whose place this one is, so that necks and heads fit. ``None``:
+            those of the nodes.
         sampling (bool): Draw π in training; otherwise use the expectations there too.
         deterministic (bool): Add all functions up instead of mixing them: there are no
             mixing weights, and nothing can be pruned.
@@ -95,6 +99,7 @@ class CNMM(DynamicModule, Backbone):
         in_channels: int = 3,
         stem: str = 'cifar',
         out_indices: Sequence[int] | None = None,
+        out_channels: Sequence[int] | None = None,
         sampling: bool = True,
         deterministic: bool = False,
         temperature: float = 2 / 3,
@@ -152,6 +157,11 @@ class CNMM(DynamicModule, Backbone):
         self.fan_outs = nn.ModuleDict(
             {str(n): self._make_fan_outs(n) for n in nodes[:-1]}
         )
+        self.projections = nn.ModuleDict()
+        for node, width in self._checked_widths(out_channels).items():
+            self.projections[str(node)] = ConvModule(
+                self.width(node), width, kernel_size=1, norm_cfg=norm_cfg
+            )
         self.mixed = tuple(f for f in self.functions if f[0] > 0)
         if not deterministic:
             self.gamma = nn.Parameter(torch.zeros(len(self.mixed)))
@@ -164,6 +174,18 @@ class CNMM(DynamicModule, Backbone):
         for number in keep:
             self.check_settings(dict(keep=number))
         return tuple(keep)
+
+    def _checked_widths(self, out_channels: Sequence[int] | None) -> dict[int, int]:
+        """Channels to project outputs to, by their nodes."""
+        if out_channels is None:
+            return {}
+        check_counts(out_channels=out_channels)
+        if len(out_channels) != len(self.out_indices):
+            raise ValueError(
+                f'out_channels must have a value for each of the {len(self.out_indices)} '
+                f'out_indices, got {tuple(out_channels)}'
+            )
+        return dict(zip(self.out_indices, out_channels))
 
     def _make_fan_outs(self, node: int) -> nn.ModuleDict:
         """The functions that leave a node, by the scale that they lead to."""
@@ -186,6 +208,18 @@ class CNMM(DynamicModule, Backbone):
     def width(self, node: int) -> int:
         """Channels of a node."""
         return self.channels[self.scales[node]]
+
+    def out_width(self, node: int) -> int:
+        """Channels of what is returned for a node of ``out_indices``."""
+        if str(node) in self.projections:
+            return self.projections[str(node)].out_channels
+        return self.width(node)
+
+    def project(self, node: int, features: Tensor) -> Tensor:
+        """What is returned for a node, given its features (N, C, H, W)."""
+        if str(node) in self.projections:
+            return self.projections[str(node)](features)
+        return features
 
     @property
     def operating_points(self) -> tuple[OperatingPoint, ...]:
@@ -382,7 +416,8 @@ class CNMM(DynamicModule, Backbone):
             x (Tensor): Images of shape (N, C, H, W).
 
         Returns:
-            tuple[Tensor, ...]: Features of the nodes in ``out_indices``.
+            tuple[Tensor, ...]: Features of the nodes in ``out_indices``, projected where
+            ``out_channels`` says so.
 
         Raises:
             ValueError: In inference with several samples.

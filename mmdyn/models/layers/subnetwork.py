@@ -29,14 +29,16 @@ class SubnetworkPart(NamedTuple):
             and ReLU, both by node, and ``weights``, the mixing weights of this forward
             pass, by function.
         node (int): The node of the output.
+        project (Callable): What the model returns for a node, from its features.
     """
 
     forward: Callable[[Tensor | dict], dict]
     node: int
+    project: Callable[[int, Tensor], Tensor]
 
     def features(self, state: dict) -> Tensor:
         """The output's features, given the state after this part."""
-        return state['active'][self.node]
+        return self.project(self.node, state['active'][self.node])
 
 
 class Subnetwork:
@@ -81,12 +83,14 @@ class Subnetwork:
 
     def parts(self) -> list[SubnetworkPart]:
         """The parts of a forward pass, one for each output."""
-        first = SubnetworkPart(self._start, self.outputs[0])
-        later = [
-            SubnetworkPart(partial(self._go_on, node=node, last=last), node)
+        steps = [self._start] + [
+            partial(self._go_on, node=node, last=last)
             for last, node in zip(self.outputs, self.outputs[1:])
         ]
-        return [first, *later]
+        return [
+            SubnetworkPart(step, node, self.model.project)
+            for step, node in zip(steps, self.outputs)
+        ]
 
     def _start(self, images: Tensor) -> dict:
         """Compute the nodes up to the first output."""

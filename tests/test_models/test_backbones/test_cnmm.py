@@ -18,6 +18,7 @@ from reference import outputs_of, randomize_norms
 
 from mmdyn import at_operating_point, count_macs, operating_points, set_operating_point
 from mmdyn.models.backbones import CNMM
+from mmdyn.models.multi_exit import cut_into_stages
 
 SCALES = (0, 0, 1, 2, 0, 1, 2)
 
@@ -320,6 +321,8 @@ class TestRefusals:
             (dict(out_indices=(3, 7)), r'out_indices must lie in 0…6, got \(3, 7\)'),
             (dict(out_indices=(3,)), 'end with the last node, 6'),
             (dict(out_indices=(6, 3)), 'must rise'),
+            (dict(out_channels=(8,)), r'for each of the 2 out_indices, got \(8,\)'),
+            (dict(out_channels=(8, 0)), 'out_channels must be a whole number above 0'),
             (dict(channels=(8, 0, 8)), 'channels must be a whole number above 0'),
             (dict(stem='mnist'), "stem must be one of .*'mnist'"),
             (dict(ranking='size'), "ranking must be one of .*'size'"),
@@ -398,6 +401,42 @@ def test_channels_last_and_half_precision():
         found = outputs_of(model, images)[-1]
         model.train()(images)[-1].sum().backward()
     assert torch.allclose(found.float(), expected, atol=0.1 * expected.max().item())
+
+
+def test_outputs_of_the_channels_that_necks_expect():
+    """Strides and channels of a ResNet-50, and of one with dilations."""
+    for scales, out_indices, strides in (
+        ((0, 0, 1, 1, 2, 2, 3, 3), (1, 3, 5, 7), (4, 8, 16, 32)),
+        ((0, 0, 1, 1, 1, 1), (1, 3, 4, 5), (4, 8, 8, 8)),
+    ):
+        widths = (256, 512, 1024, 2048)
+        model = CNMM(
+            scales,
+            channels=(4, 6, 8, 10),
+            stem='imagenet',
+            out_indices=out_indices,
+            out_channels=widths,
+        )
+        randomize_norms(model).eval()
+        images = torch.rand(1, 3, 64, 96)
+        with torch.no_grad():
+            outs = model(images)
+        shapes = [tuple(out.shape[1:]) for out in outs]
+        assert shapes == [(w, 64 // s, 96 // s) for w, s in zip(widths, strides)]
+        assert [model.out_width(node) for node in out_indices] == list(widths)
+        # By hand: each map is its node's, times a matrix, behind norm and ReLU.
+        plain = copy.deepcopy(model)
+        plain.projections.clear()
+        with torch.no_grad():
+            for node, out, features in zip(out_indices, outs, plain(images)):
+                project = model.projections[str(node)]
+                matrix = project.conv.weight[:, :, 0, 0]
+                product = torch.einsum('oc,nchw->nohw', matrix, features)
+                expected = project.bn(product).relu()
+                torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-4)
+        stages = cut_into_stages(model)
+        assert [s.out_channels for s in stages] == list(widths)
+        assert [s.stride for s in stages] == list(strides)
 
 
 def test_imagenet_stem():
