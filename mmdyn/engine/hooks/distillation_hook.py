@@ -6,6 +6,7 @@ Distilling the Knowledge in a Neural Network, Hinton, Vinyals, Dean, 2015.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -14,8 +15,12 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import Tensor, nn
 
 from mmdyn.engine.standalone import read_config
+from mmdyn.models.arguments import check_choice
 from mmdyn.models.fitting_weights import load_fitting_checkpoint
-from mmdyn.models.losses.distillation_loss import distillation_loss
+from mmdyn.models.losses.distillation_loss import (
+    distillation_loss,
+    feature_distillation_loss,
+)
 from mmdyn.operating_point import dense_operating_point, set_operating_point
 from mmdyn.registry import HOOKS
 
@@ -26,17 +31,17 @@ __all__ = ['DistillationHook']
 
 @HOOKS.register_module()
 class DistillationHook(LossHook):
-    """Add the KL divergence of a model's outputs from a teacher's to its losses.
+    """Add the distance of a model's outputs from a teacher's to its losses.
 
     The teacher sees the images that the student sees, after the student's
-    preprocessing, is in evaluation mode, has no gradients and is in no checkpoint. Works
-    for every model whose ``forward(…, mode='tensor')`` computes the named outputs:
-    classifiers and segmentors.
+    preprocessing, is in evaluation mode, has no gradients and is in no checkpoint.
+    Classifiers and segmentors learn its logits, by their KL divergence. Detectors, whose
+    logits belong to boxes of their own, learn the maps of its neck or backbone.
 
     Args:
         student (str): Path of the module whose output is compared, classes in dimension
             1: ``'head.fc'`` of mmpretrain's classifiers, ``'decode_head.conv_seg'`` of
-            mmseg's segmentors.
+            mmseg's segmentors, ``'neck'`` of mmdet's detectors with ``loss='features'``.
         teacher (str | None): Config file of the teacher, or ``PACKAGE::FILE``. ``None``:
             a frozen copy of the model at its dense operating point, as it was when
             training began. Its weights are kept in ``distillation_teacher.pth`` in the
@@ -46,15 +51,21 @@ class DistillationHook(LossHook):
             ``student``.
         teacher_point (str | None): Operating point of the teacher; ``None``: its dense
             one.
-        temperature (float): Divides both outputs before the softmax.
+        loss (str): ``'logits'``: the KL divergence of logits; ``'features'``: the mean
+            squared difference of maps, for which only backbone and neck of the teacher
+            run.
+        temperature (float): Divides logits before the softmax.
         weight (float): Weight of the loss.
 
     Raises:
-        ValueError: For a temperature or weight that is not positive, a config without a
-            checkpoint or the reverse, or a path that the network does not have.
+        ValueError: For an unknown loss, a temperature or weight that is not positive, a
+            config without a checkpoint or the reverse, or a path that the network does
+            not have.
 
     Example:
         >>> custom_hooks = [dict(type='mmdyn.DistillationHook', temperature=10)]
+        >>> custom_hooks = [
+        ...     dict(type='mmdyn.DistillationHook', student='neck', loss='features')]
     """
 
     # Before BudgetScheduleHook, which weighs all losses of a budget.
@@ -68,6 +79,7 @@ class DistillationHook(LossHook):
         checkpoint: str | None = None,
         teacher_output: str | None = None,
         teacher_point: str | None = None,
+        loss: str = 'logits',
         temperature: float = 10.0,
         weight: float = 1.0,
     ):
@@ -76,6 +88,7 @@ class DistillationHook(LossHook):
                 f'a teacher needs a config and a checkpoint, got teacher={teacher!r} '
                 f'and checkpoint={checkpoint!r}'
             )
+        check_choice('loss', loss, ('logits', 'features'))
         for name, value in dict(temperature=temperature, weight=weight).items():
             if not value > 0:
                 raise ValueError(f'{name} must be above 0, got {value!r}')
@@ -84,6 +97,7 @@ class DistillationHook(LossHook):
         self.teacher_point = teacher_point
         self.config = teacher
         self.checkpoint = checkpoint
+        self.loss = loss
         self.temperature = temperature
         self.weight = weight
 
@@ -130,19 +144,32 @@ class DistillationHook(LossHook):
     def change_losses(self, model, args, kwargs, losses: dict) -> dict:
         inputs = kwargs.get('inputs', args[0] if args else None)
         with torch.no_grad():
-            self.teacher(inputs, mode='tensor')
+            if self.loss == 'features':
+                self.teacher.extract_feat(inputs)
+            else:
+                self.teacher(inputs, mode='tensor')
         student, teacher = self._student_output.take(), self._teacher_output.take()
-        if student.shape != teacher.shape:
+        shapes, expected = (
+            [tuple(map_.shape) for map_ in maps] for maps in (student, teacher)
+        )
+        if shapes != expected:
             raise ValueError(
-                f'{self.student_path} of the student gives {tuple(student.shape)}, '
-                f'{self.teacher_path} of the teacher {tuple(teacher.shape)}'
+                f'{self.student_path} of the student gives {_listed(shapes)}, '
+                f'{self.teacher_path} of the teacher {_listed(expected)}'
             )
-        loss = distillation_loss(student, teacher, self.temperature)
+        if self.loss == 'features':
+            loss = feature_distillation_loss(student, teacher)
+        else:
+            loss = distillation_loss(student[0], teacher[0], self.temperature)
         return dict(losses, loss_distillation=self.weight * loss)
 
 
+def _listed(shapes: list[tuple]) -> str:
+    return ', '.join(map(str, shapes))
+
+
 class _Output:
-    """Holds the latest output of a module until it is taken."""
+    """Holds the latest output of a module, one tensor or several, until it is taken."""
 
     def __init__(self, module: nn.Module):
         self.value = None
@@ -151,9 +178,9 @@ class _Output:
     def _keep(self, module, inputs, output) -> None:
         self.value = output
 
-    def take(self) -> Tensor:
+    def take(self) -> Sequence[Tensor]:
         value, self.value = self.value, None
-        return value
+        return [value] if isinstance(value, Tensor) else value
 
 
 def _module_at(model: nn.Module, path: str, role: str) -> nn.Module:

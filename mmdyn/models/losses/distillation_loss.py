@@ -1,14 +1,17 @@
-"""The loss of knowledge distillation.
+"""The losses of knowledge distillation.
 
-Distilling the Knowledge in a Neural Network, Hinton, Vinyals, Dean, 2015.
+Of logits: Distilling the Knowledge in a Neural Network, Hinton, Vinyals, Dean, 2015; of
+feature maps: FitNets, Romero et al., ICLR 2015, without its regressor.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ['distillation_loss']
+__all__ = ['distillation_loss', 'feature_distillation_loss']
 
 
 def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -28,3 +31,22 @@ def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> T
         log_student, log_teacher, reduction='none', log_target=True
     )
     return divergence.sum(dim=1).mean() * temperature**2
+
+
+def feature_distillation_loss(
+    student: Sequence[Tensor], teacher: Sequence[Tensor]
+) -> Tensor:
+    """Mean squared difference of feature maps.
+
+    Args:
+        student (Sequence[Tensor]): Maps (N, C, H, W), say of the levels of a neck.
+        teacher (Sequence[Tensor]): Maps of the same shapes.
+
+    Returns:
+        Tensor: Mean over the elements of a map, then over the maps, a scalar.
+    """
+    losses = [
+        functional.mse_loss(ours.float(), theirs.float())
+        for ours, theirs in zip(student, teacher)
+    ]
+    return sum(losses) / len(losses)

@@ -124,6 +124,13 @@ def test_teacher_from_a_config(tmp_path, monkeypatch):
         assert torch.equal(hook_of(runner).teacher(image), source(image))
 
 
+class Runner:
+    """As much of one as the hook needs."""
+
+    def __init__(self, model, work_dir):
+        self.model, self.work_dir, self.iter = model, str(work_dir), 0
+
+
 class Segmentor(nn.Module):
     """Logits for every pixel, under the names that mmseg gives."""
 
@@ -139,15 +146,9 @@ class Segmentor(nn.Module):
 
 def test_dense_prediction(tmp_path):
     """Logits (N, K, H, W): the mean over all pixels."""
-
-    class Stub:
-        def __init__(self, model):
-            self.model, self.work_dir, self.iter = model, str(tmp_path), 0
-
     model = Segmentor()
-    runner = Stub(model)
     hook = DistillationHook(student='decode_head.conv_seg', temperature=2)
-    hook.before_train(runner)
+    hook.before_train(Runner(model, tmp_path))
     before = copy.deepcopy(model)
     nn.init.normal_(model.decode_head.conv_seg.weight)
     images = torch.rand(2, 3, 6, 5)
@@ -160,11 +161,58 @@ def test_dense_prediction(tmp_path):
     torch.testing.assert_close(losses['loss_distillation'], expected)
 
 
+class Neck(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.levels = nn.ModuleList([nn.Conv2d(4, 2, 1), nn.Conv2d(4, 3, 1)])
+
+    def forward(self, x):
+        return tuple(level(x) for level in self.levels)
+
+
+class Detector(nn.Module):
+    """A neck of two levels, and a head that a teacher must not run."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Conv2d(3, 4, 3)
+        self.neck = Neck()
+
+    def extract_feat(self, inputs):
+        return self.neck(self.backbone(inputs))
+
+    def forward(self, inputs, mode='tensor'):
+        assert mode == 'loss', 'a teacher must not run its head'
+        return dict(loss_bbox=sum(x.mean() for x in self.extract_feat(inputs)))
+
+
+def test_maps_of_a_neck(tmp_path):
+    """The mean over the elements of a level, then over the levels."""
+    model = Detector()
+    teacher = copy.deepcopy(model)
+    hook = DistillationHook(student='neck', loss='features', weight=0.5)
+    hook.before_train(Runner(model, tmp_path))
+    for parameter in model.parameters():
+        nn.init.normal_(parameter)
+    images = torch.rand(2, 3, 6, 5)
+    losses = model(images, mode='loss')
+    means = []
+    for level in range(2):
+        x = model.neck.levels[level](model.backbone(images))
+        y = teacher.neck.levels[level](teacher.backbone(images))
+        means.append(((x - y) ** 2).sum() / x.numel())
+    expected = 0.5 * (means[0] + means[1]) / 2
+    torch.testing.assert_close(losses['loss_distillation'], expected)
+    losses['loss_distillation'].backward()
+    assert all(p.grad.abs().max() > 0 for p in model.parameters())
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
         (dict(teacher='a.py'), "needs a config and a checkpoint.*'a.py'.*None"),
         (dict(checkpoint='a.pth'), 'needs a config and a checkpoint'),
+        (dict(loss='boxes'), "loss must be one of .*features.*, got 'boxes'"),
         (dict(temperature=0), 'temperature must be above 0, got 0'),
         (dict(weight=-1), 'weight must be above 0, got -1'),
     ],
