@@ -1,4 +1,4 @@
-"""A config's model on random images, without a runner: for tools that measure it."""
+"""A config's model without a runner, on random images or those of files: for tools."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import math
 from importlib.util import find_spec
 from pathlib import Path
 
+import mmcv
+import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.dataset import Compose, pseudo_collate
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
@@ -19,8 +22,10 @@ __all__ = [
     'check_shape',
     'forward_arguments',
     'image_channels',
+    'prepared',
     'random_images',
     'read_config',
+    'read_image',
 ]
 
 
@@ -112,3 +117,34 @@ def forward_arguments(cfg: Config, height: int, width: int, batch_size: int = 1)
         )
     )
     return dict(data_samples=[sample] * batch_size)
+
+
+def read_image(file: str) -> np.ndarray:
+    """Read an image file.
+
+    Args:
+        file (str): The file.
+
+    Returns:
+        np.ndarray: The image, (H, W, 3), RGB in 0…255.
+
+    Raises:
+        ValueError: If it cannot be decoded.
+    """
+    image = mmcv.imread(file)
+    if image is None:
+        raise ValueError(f'{file} is not an image that OpenCV can read')
+    return mmcv.bgr2rgb(image)
+
+
+def prepared(cfg: Config, file: str) -> dict:
+    """A batch of one image file, as the config's test pipeline makes it."""
+    steps = [
+        step
+        for step in cfg.test_dataloader.dataset.pipeline
+        if 'Annotations' not in step['type']  # there are none
+    ]
+    image = dict(img_path=file, img_id=0)
+    if not any('Load' in step['type'] for step in steps):
+        image['img'] = read_image(file)  # datasets of arrays, such as CIFAR's, are RGB
+    return pseudo_collate([Compose(steps)(image)])

@@ -13,12 +13,10 @@ import argparse
 import sys
 from pathlib import Path
 
-import mmcv
 import torch
-from mmengine.dataset import Compose, pseudo_collate
 
 from mmdyn import at_operating_point
-from mmdyn.engine.standalone import build_model, read_config
+from mmdyn.engine.standalone import build_model, prepared, read_config, read_image
 from mmdyn.models.fitting_weights import load_fitting_checkpoint
 from mmdyn.operating_point import forward_statistics
 from mmdyn.visualization.ponder_maps import draw_ponder_maps, recorded_masks
@@ -44,24 +42,13 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def prepared(cfg, file: str) -> dict:
-    """A batch of one image, as the test pipeline makes it."""
-    steps = [
-        step
-        for step in cfg.test_dataloader.dataset.pipeline
-        if 'Annotations' not in step['type']  # there are none
-    ]
-    if not any('Load' in step['type'] for step in steps):  # of datasets of arrays
-        steps.insert(0, dict(type='LoadImageFromFile'))
-    return pseudo_collate([Compose(steps)(dict(img_path=file, img_id=0))])
-
-
 def main() -> None:
     args = parse_args()
     try:
         cfg = read_config(args.config)
         model = build_model(cfg).to(args.device)
         load_fitting_checkpoint(model, args.checkpoint)
+        image = read_image(args.img)
         with at_operating_point(model, args.point), recorded_masks(model) as masks:
             with torch.no_grad():
                 model.test_step(prepared(cfg, args.img))
@@ -72,7 +59,7 @@ def main() -> None:
         sys.exit(f'{args.config} has no masks at the point {args.point}')
     share = shares['executed_share']
     title = f'{args.point}: {share:.3f} of the MACs of the branches executed'
-    draw_ponder_maps(mmcv.imread(args.img, channel_order='rgb'), masks, args.out, title)
+    draw_ponder_maps(image, masks, args.out, title)
     print(title)
     print('Written to', args.out)
 
