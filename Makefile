@@ -2,22 +2,30 @@ DEMO_CONFIG = configs/multi_exit/resnet20_multi-exit_15e_digits.py
 DEMO_DIR = work_dirs/demo
 VENV_PYTHON = .venv/bin/python
 
-# An existing .venv is kept unless PYTHON asks for another version.
+# An existing environment is kept unless PYTHON asks for another version.
 PYTHON ?= $(if $(wildcard $(VENV_PYTHON)),$(VENV_PYTHON),python3)
 
-.PHONY: help demo test lint clean python
+# Tests of backbones, hooks, loops and classification.
+UPSTREAM_TESTS = tests/test_models tests/test_configs tests/test_datasets \
+	tests/test_engine tests/test_evaluation tests/test_operating_point.py \
+	tests/test_visualization
+
+.PHONY: help demo test test-upstream lint clean python
 
 help:
-	@echo 'make demo    install, train a small dynamic network, search budgets, test it'
-	@echo 'make test    install everything and run the tests (PYTEST_ARGS=...)'
-	@echo 'make lint    check the code with ruff'
-	@echo 'make clean   delete what the above made, except compiled wheels in .cache'
-	@echo 'Choose a Python with PYTHON=python3.10, python3.11 or python3.12.'
+	@echo 'make demo           install, train a small dynamic network, search budgets,'
+	@echo '                    test it'
+	@echo 'make test           install everything and run the tests (PYTEST_ARGS=...)'
+	@echo 'make test-upstream  install the original OpenMMLab packages into .venv-upstream'
+	@echo '                    and run the tests of classification there (PYTEST_ARGS=...)'
+	@echo 'make lint           check the code with ruff'
+	@echo 'make clean          delete what the above made, except compiled wheels in .cache'
+	@echo 'Choose a Python with PYTHON=python3.10, python3.11 or (not test-upstream) python3.12.'
 
 python:
 	@$(PYTHON) -c '' 2>/dev/null || { \
 		echo "PYTHON='$(PYTHON)' does not run; give a Python 3.10, 3.11 or 3.12," \
-			"for example: make demo PYTHON=python3.12" >&2; exit 2; }
+			"for example: make demo PYTHON=python3.11" >&2; exit 2; }
 
 demo: python
 	@$(PYTHON) tools/dev/environment.py demo
@@ -40,9 +48,15 @@ test: python
 	@$(PYTHON) tools/dev/environment.py test
 	@OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
+test-upstream: VENV_PYTHON = .venv-upstream/bin/python
+test-upstream: python
+	@$(PYTHON) tools/dev/environment.py upstream
+	@OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n 2 --dist loadfile $(UPSTREAM_TESTS) \
+		$(PYTEST_ARGS)
+
 lint: python
 	@$(PYTHON) tools/dev/environment.py test
 	@$(VENV_PYTHON) -m ruff check .
 
 clean:
-	@rm -rf .venv .pytest_cache .ruff_cache data/digits $(DEMO_DIR)
+	@rm -rf .venv .venv-upstream .pytest_cache .ruff_cache data/digits $(DEMO_DIR)

@@ -1,6 +1,7 @@
-"""Fixtures that several test files use."""
+"""Fixtures and a mark that several test files use."""
 
 import sys
+from importlib.metadata import Distribution
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,19 @@ from mmengine.registry import DefaultScope, init_default_scope
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / 'tests'))
+
+
+def pytest_configure(config):
+    mark = 'needs_mmcv_ops: imports models of mmseg or mmdet; skipped on mmcv-lite'
+    config.addinivalue_line('markers', mark)
+
+
+def pytest_runtest_setup(item):
+    """Only the mmcv that has no operators excuses a test that needs them."""
+    if item.get_closest_marker('needs_mmcv_ops') is None:
+        return
+    if any(Distribution.discover(name='mmcv-lite')):
+        pytest.skip('mmcv-lite lacks the operators that mmseg and mmdet import')
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 from test_tools.conftest import run_tool
 
+pytestmark = pytest.mark.needs_mmcv_ops
+
 SIZE = 64
 BACKBONE = dict(depth=18, num_stages=4, out_indices=(0, 1, 2, 3))
 RUNTIME = dict(

@@ -59,7 +59,8 @@ def install_wheel() -> None:
     folder = wheel_folder()
     folder.mkdir(parents=True, exist_ok=True)
     only_wheels = ['--only-binary', ':all:', '--find-links', folder]
-    run([*PIP_INSTALL, '--force-reinstall', *only_wheels, *PIN, 'onedl-mmcv'])
+    options = ['--force-reinstall', *only_wheels, *PIN]
+    run([sys.executable, *PIP_INSTALL, *options, 'onedl-mmcv'])
 
 
 def check_headers() -> None:

@@ -10,10 +10,15 @@ from mmdyn.models.backbones import ResNet
 
 V1C = dict(deep_stem=True)
 V1D = dict(deep_stem=True, avg_down=True)
+PACKAGES = [
+    'mmpretrain',
+    pytest.param('mmseg', marks=pytest.mark.needs_mmcv_ops),
+    pytest.param('mmdet', marks=pytest.mark.needs_mmcv_ops),
+]
 
 
 def stock_resnet(package, **arguments):
-    """Imported here: mmdet needs mmcv's operators, the others do not."""
+    """Imported here: mmseg and mmdet need mmcv's operators, mmpretrain does not."""
     return import_module(f'{package}.models.backbones.resnet').ResNet(**arguments)
 
 
@@ -27,7 +32,7 @@ def assert_same_outputs(stock, ours, image):
         torch.testing.assert_close(b, a, rtol=0, atol=1e-5 * a.abs().max().item())
 
 
-@pytest.mark.parametrize('package', ['mmpretrain', 'mmseg', 'mmdet'])
+@pytest.mark.parametrize('package', PACKAGES)
 @pytest.mark.parametrize('version', [{}, V1C, V1D], ids=['V1b', 'V1c', 'V1d'])
 @pytest.mark.parametrize('depth', [18, 50])
 def test_stock_weights_give_stock_outputs(package, version, depth):
@@ -36,6 +41,7 @@ def test_stock_weights_give_stock_outputs(package, version, depth):
     assert_same_outputs(stock, ResNet(**arguments), torch.rand(2, 3, 64, 64))
 
 
+@pytest.mark.needs_mmcv_ops
 @pytest.mark.parametrize(
     'arguments',
     [
@@ -52,6 +58,7 @@ def test_options_mean_what_they_mean_in_mmseg(arguments):
     assert_same_outputs(stock_resnet('mmseg', **arguments), ResNet(**arguments), image)
 
 
+@pytest.mark.needs_mmcv_ops
 def test_resnet_c4_of_detectors():
     arguments = dict(
         depth=50, num_stages=3, strides=(1, 2, 2), dilations=(1, 1, 1), out_indices=(2,)
