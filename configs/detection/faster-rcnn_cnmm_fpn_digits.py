@@ -1,0 +1,27 @@
+"""A mixture of 10 nodes in the Faster R-CNN of faster-rcnn_r18_fpn_digits.py.
+
+    python tools/train.py configs/detection/faster-rcnn_cnmm_fpn_digits.py
+
+Strides and channels that the FPN gets are those of the ResNet, so that neck and heads
+stay. Which functions can go without an output losing its path is up to training.
+"""
+
+_base_ = 'faster-rcnn_r18_fpn_digits.py'
+
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='mmdyn.CNMM',
+        scales=(0, 0, 0, 1, 1, 1, 2, 2, 3, 3),
+        channels=(16, 24, 32, 48),
+        stem='imagenet',
+        out_indices=(2, 5, 7, 9),
+        out_channels=(16, 32, 64, 128),
+        temperature=2.0,
+        keep=(16, 24, 32),
+    )
+)
+optim_wrapper = dict(
+    # Slowly, so that no chain takes all before the other functions are of use.
+    paramwise_cfg=dict(custom_keys={'backbone.gamma': dict(lr_mult=0.1, decay_mult=0)})
+)

@@ -1,0 +1,22 @@
+"""The Faster R-CNN of faster-rcnn_r18_fpn_digits.py with three budgets and dense in one.
+
+    python tools/train.py configs/detection/faster-rcnn_r18_fpn_digits.py
+    python tools/train.py configs/detection/faster-rcnn_r18_fpn_spatial_digits.py
+
+It starts from the dense network that the first command trains, whose FPN maps it learns.
+"""
+
+_base_ = 'faster-rcnn_r18_fpn_digits.py'
+
+model = dict(
+    backbone=dict(
+        type='mmdyn.SpatialResNet', budgets=(0.3, 0.5, 0.7, 1.0), execution='sparse'
+    )
+)
+load_from = 'work_dirs/faster-rcnn_r18_fpn_digits/epoch_4.pth'
+find_unused_parameters = True  # a step uses the modules of one budget
+custom_hooks = [
+    # Three times the paper's weight, for a small part of its steps.
+    dict(type='mmdyn.BudgetScheduleHook', weight=30),
+    dict(type='mmdyn.DistillationHook', student='neck', loss='features'),
+]

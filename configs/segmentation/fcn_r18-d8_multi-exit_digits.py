@@ -1,0 +1,30 @@
+"""The FCN of fcn_r18-d8_digits.py with exits after stages 2 and 3.
+
+    python tools/train.py configs/segmentation/fcn_r18-d8_multi-exit_digits.py
+
+An image leaves where the mean confidence of its pixels reaches a threshold; where each
+window of 96×96 pixels is to leave by itself, test with
+
+    --cfg-options model.test_cfg.mode=slide "model.test_cfg.crop_size=(96,96)" \\
+        "model.test_cfg.stride=(96,96)"
+"""
+
+_base_ = 'fcn_r18-d8_digits.py'
+
+model = dict(
+    type='mmdyn.MultiExitEncoderDecoder',
+    exits=dict(
+        head=dict(
+            type='FCNHead',
+            channels=32,
+            dropout_ratio=0.1,
+            norm_cfg=dict(type='SyncBN', requires_grad=True),
+            align_corners=False,
+        ),
+        levels=(4, 3),
+    ),
+    policy=dict(
+        type='mmdyn.ConfidencePolicy',
+        thresholds=dict(quick=0.9, balanced=0.94, careful=0.96),
+    ),
+)

@@ -1,0 +1,25 @@
+"""The FCN of fcn_r18-d8_digits.py with three budgets and the dense network in one.
+
+    python tools/train.py configs/segmentation/fcn_r18-d8_digits.py
+    python tools/train.py configs/segmentation/fcn_r18-d8_spatial_digits.py
+
+It starts from the dense network that the first command trains, which is its teacher too.
+"""
+
+_base_ = 'fcn_r18-d8_digits.py'
+
+model = dict(
+    backbone=dict(
+        type='mmdyn.SpatialResNet',
+        deep_stem=True,
+        budgets=(0.3, 0.5, 0.7, 1.0),
+        execution='sparse',
+    )
+)
+load_from = 'work_dirs/fcn_r18-d8_digits/iter_300.pth'
+find_unused_parameters = True  # a step uses the modules of one budget
+custom_hooks = [
+    # Three times the paper's weight, for a small part of its steps.
+    dict(type='mmdyn.BudgetScheduleHook', weight=30),
+    dict(type='mmdyn.DistillationHook', student='decode_head.conv_seg', temperature=2),
+]

@@ -1,0 +1,15 @@
+"""mmseg's FCN on Cityscapes, crops of 512×1024, with a ResNet50-MoD.
+
+    tools/dist_train.sh \\
+        configs/segmentation/fcn_r50-d8_mod_4xb2-80k_cityscapes-512x1024.py 4
+
+The stock config but for the backbone: stride 8 by dilations, SyncBN, auxiliary head, SGD
+0.01, 80k iterations of 8 images. mmseg's ResNet-V1c weights fill all but the MoD blocks;
+where a MoD network trained on ImageNet with a deep stem is at hand, give it as
+``model.pretrained``. Cakaj, Mehnert, Yang, section S2.
+"""
+
+_base_ = '../_base_/mmseg/fcn_r50-d8_4xb2-80k_cityscapes-512x1024.py'
+
+model = dict(backbone=dict(type='mmdyn.ResNetMoD', deep_stem=True))
+test_cfg = dict(type='mmdyn.OperatingPointTestLoop')

@@ -1,0 +1,27 @@
+"""mmseg's FCN on Cityscapes, crops of 512×1024, with the budgets 0.3, 0.5 and 0.7 in one.
+
+    tools/dist_train.sh \\
+        configs/segmentation/fcn_r50-d8_spatial_4xb2-80k_cityscapes-512x1024.py 4
+
+Starts from mmseg's trained FCN, which is the teacher too: each pixel's logits are
+distilled. Schedule: the stock one.
+"""
+
+_base_ = '../_base_/mmseg/fcn_r50-d8_4xb2-80k_cityscapes-512x1024.py'
+
+model = dict(
+    pretrained=None,
+    backbone=dict(type='mmdyn.SpatialResNet', deep_stem=True, budgets=(0.3, 0.5, 0.7)),
+)
+load_from = (
+    'https://download.openmmlab.com/mmsegmentation/v0.5/fcn/'
+    'fcn_r50-d8_512x1024_80k_cityscapes/'
+    'fcn_r50-d8_512x1024_80k_cityscapes_20200606_113019-03aa804d.pth'
+)
+find_unused_parameters = True  # a step uses the modules of one budget
+custom_hooks = [
+    dict(type='mmdyn.BudgetScheduleHook'),
+    dict(type='mmdyn.DistillationHook', student='decode_head.conv_seg'),
+]
+val_cfg = dict(type='mmdyn.OperatingPointValLoop')
+test_cfg = dict(type='mmdyn.OperatingPointTestLoop')
