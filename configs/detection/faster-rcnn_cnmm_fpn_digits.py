@@ -25,3 +25,8 @@ optim_wrapper = dict(
     # Slowly, so that no chain takes all before the other functions are of use.
     paramwise_cfg=dict(custom_keys={'backbone.gamma': dict(lr_mult=0.1, decay_mult=0)})
 )
+# Not OneCycleLR, which would give the mixing weights the learning rate of the others.
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.05, by_epoch=False, end=60),
+    dict(type='CosineAnnealingLR', by_epoch=False, begin=60, end=300),
+]

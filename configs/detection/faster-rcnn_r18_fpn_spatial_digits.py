@@ -20,3 +20,9 @@ custom_hooks = [
     dict(type='mmdyn.BudgetScheduleHook', weight=30),
     dict(type='mmdyn.DistillationHook', student='neck', loss='features'),
 ]
+max_epochs = 3
+param_scheduler = [
+    dict(type='OneCycleLR', eta_max=1e-3, total_steps=max_epochs * 75, by_epoch=False)
+]
+train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
+default_hooks = dict(checkpoint=dict(interval=max_epochs))

@@ -2,7 +2,7 @@
 
     python tools/train.py configs/segmentation/fcn_cnmm_digits.py
     python tools/analysis_tools/cnmm_frontier.py \\
-        configs/segmentation/fcn_cnmm_digits.py work_dirs/fcn_cnmm_digits/iter_300.pth
+        configs/segmentation/fcn_cnmm_digits.py work_dirs/fcn_cnmm_digits/iter_500.pth
 """
 
 _base_ = 'fcn_r18-d8_digits.py'
@@ -15,6 +15,7 @@ exit_head = dict(
     concat_input=False,
     norm_cfg=norm_cfg,
     align_corners=False,
+    loss_decode={{_base_.model.decode_head.loss_decode}},
 )
 model = dict(
     type='mmdyn.MultiExitEncoderDecoder',
@@ -38,3 +39,9 @@ optim_wrapper = dict(
     # Slowly, so that no chain takes all before the other functions are of use.
     paramwise_cfg=dict(custom_keys={'backbone.gamma': dict(lr_mult=0.1, decay_mult=0)})
 )
+# Not OneCycleLR, which would give the mixing weights the learning rate of the others.
+max_iters = 500
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.05, by_epoch=False, end=100),
+    dict(type='CosineAnnealingLR', by_epoch=False, begin=100, end=max_iters),
+]

@@ -20,6 +20,7 @@ model = dict(
             dropout_ratio=0.1,
             norm_cfg=dict(type='SyncBN', requires_grad=True),
             align_corners=False,
+            loss_decode={{_base_.model.decode_head.loss_decode}},
         ),
         levels=(4, 3),
     ),

@@ -16,10 +16,16 @@ model = dict(
         execution='sparse',
     )
 )
-load_from = 'work_dirs/fcn_r18-d8_digits/iter_300.pth'
+load_from = 'work_dirs/fcn_r18-d8_digits/iter_500.pth'
 find_unused_parameters = True  # a step uses the modules of one budget
 custom_hooks = [
     # Three times the paper's weight, for a small part of its steps.
     dict(type='mmdyn.BudgetScheduleHook', weight=30),
     dict(type='mmdyn.DistillationHook', student='decode_head.conv_seg', temperature=2),
 ]
+max_iters = 300
+param_scheduler = [
+    dict(type='OneCycleLR', eta_max=0.1, total_steps=max_iters, by_epoch=False)
+]
+train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
+default_hooks = dict(checkpoint=dict(interval=max_iters))
