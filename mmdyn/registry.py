@@ -13,7 +13,31 @@ from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import Registry
 
-__all__ = ['DATASETS', 'HOOKS', 'LOOPS', 'METRICS', 'MODELS', 'register_unavailable']
+__all__ = [
+    'DATASETS',
+    'HOOKS',
+    'INSTALL_HINT',
+    'LOOPS',
+    'METRICS',
+    'MODELS',
+    'OPERATORS',
+    'import_failure',
+    'register_unavailable',
+]
+
+INSTALL_HINT = (
+    "To install it: `pip install 'mmdyn[onedl]'` or `pip install 'mmdyn[openmmlab]'`"
+)
+OPERATORS = ('mmcv.ops', 'mmcv._ext')
+"""What cannot be imported of an mmcv that was installed without its operators."""
+# pip keeps an mmcv that is there, whatever it lacks.
+OPERATORS_HINT = (
+    'Operators must be compiled into mmcv. Uninstall the one without them, `pip '
+    'uninstall onedl-mmcv mmcv mmcv-lite`; then, for the onedl packages, once torch, '
+    'ninja and psutil are installed (about 15 minutes): `pip install '
+    '--no-build-isolation --no-cache-dir --no-binary onedl-mmcv onedl-mmcv`, or for '
+    "OpenMMLab's, where wheels have them: `mim install mmcv`"
+)
 
 MODELS = Registry(
     'model', parent=MMENGINE_MODELS, scope='mmdyn', locations=['mmdyn.models']
@@ -26,6 +50,21 @@ METRICS = Registry(
 DATASETS = Registry(
     'dataset', parent=MMENGINE_DATASETS, scope='mmdyn', locations=['mmdyn.datasets']
 )
+
+
+def import_failure(user: str, package: str, error: Exception) -> ImportError:
+    """An error that says which package is needed, what is wrong and what to install.
+
+    Args:
+        user (str): What needs the package.
+        package (str): The import name of the package.
+        error (Exception): What its import raised, to be given as the cause.
+    """
+    no_operators = getattr(error, 'name', None) in OPERATORS
+    return ImportError(
+        f'{user} needs {package}, which cannot be imported ({type(error).__name__}: '
+        f'{error}). {OPERATORS_HINT if no_operators else INSTALL_HINT}'
+    )
 
 
 def register_unavailable(
@@ -42,11 +81,7 @@ def register_unavailable(
 
     def refusal(name: str):
         def build(**_):
-            raise ImportError(
-                f'mmdyn.{name} needs {package}, which cannot be imported '
-                f'({type(reason).__name__}: {reason}). To install it: `pip install '
-                f"'mmdyn[onedl]'` or `pip install 'mmdyn[openmmlab]'`"
-            ) from reason
+            raise import_failure(f'mmdyn.{name}', package, reason) from reason
 
         return build
 

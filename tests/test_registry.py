@@ -5,6 +5,9 @@ import sys
 import textwrap
 
 import pytest
+from mmengine.registry import Registry
+
+from mmdyn.registry import register_unavailable
 
 
 def run(code):
@@ -72,6 +75,14 @@ def test_missing_mmseg_is_named_when_it_is_needed():
     )
     assert 'MultiExitEncoderDecoder needs mmseg, which cannot be imported' in done.stderr
     assert done.returncode == 1
+
+
+def test_missing_operators_are_named_when_they_are_needed():
+    registry = Registry('model')
+    error = ModuleNotFoundError("No module named 'mmcv._ext'", name='mmcv._ext')
+    register_unavailable(registry, ('Segmentor',), package='mmseg', reason=error)
+    with pytest.raises(ImportError, match='mmdyn.Segmentor needs mmseg.*mim install'):
+        registry.build(dict(type='Segmentor'))
 
 
 def test_hooks_of_other_tasks_need_no_mmpretrain():

@@ -15,7 +15,10 @@ from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from .channels import check_channels
 from .hooks import FittingCheckpointHook
+from .hooks.loss_hook import unwrapped
+from .packages import check_packages, config_from_file
 
 __all__ = [
     'add_launch_arguments',
@@ -61,7 +64,7 @@ def load_config(args: argparse.Namespace) -> Config:
     ``--cfg-options`` are left to the caller, which merges them last.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    cfg = Config.fromfile(args.config)
+    cfg = config_from_file(args.config)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
@@ -94,7 +97,18 @@ def use_pinned_memory(args: argparse.Namespace) -> bool:
 
 
 def build_runner(cfg: Config) -> Runner:
-    """Build the runner of a config, in distributed jobs also without an accelerator."""
+    """Build the runner of a config, in distributed jobs also without an accelerator.
+
+    Args:
+        cfg (Config): The config.
+
+    Returns:
+        Runner: The runner.
+
+    Raises:
+        ImportError: If a package that the config needs is missing.
+        ValueError: If the neck or heads do not take what the backbone gives.
+    """
     if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
         # MMEngine's launcher and DDP wrapper take it for granted that there is a device
         # to set; started here, the process group is left as it is.
@@ -110,7 +124,10 @@ def build_runner(cfg: Config) -> Runner:
     # MMEngine's logger writes to what is stdout while the runner is built; ours keeps
     # stdout for results.
     with redirect_stdout(sys.stderr):
-        return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+        check_packages(cfg)
+        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    check_channels(unwrapped(runner.model))
+    return runner
 
 
 def refuse_empty_dataset(runner: Runner, name: str) -> None:

@@ -16,6 +16,10 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 
+from mmdyn.registry import INSTALL_HINT
+
+from .packages import PACKAGES, check_packages, config_from_file
+
 __all__ = [
     'add_shape_argument',
     'build_model',
@@ -58,6 +62,7 @@ def read_config(path: str) -> Config:
 
     Raises:
         FileNotFoundError: If the package or the file does not exist.
+        ImportError: If a package whose configs it is based on is missing.
     """
     # MMEngine's own get_config would install a missing package, and asks for names of
     # distributions, which differ between the stacks.
@@ -65,15 +70,27 @@ def read_config(path: str) -> Config:
     if package:
         spec = find_spec(package)
         if spec is None or spec.origin is None:
-            raise FileNotFoundError(f'{path}: no package {package!r} is installed')
+            hint = f'. {INSTALL_HINT}' if package in PACKAGES else ''
+            raise FileNotFoundError(f'{path}: no package {package!r} is installed{hint}')
         path = str(Path(spec.origin).parent / '.mim' / 'configs' / file)
     if not Path(path).is_file():
         raise FileNotFoundError(f'there is no config {path}')
-    return Config.fromfile(path)
+    return config_from_file(path)
 
 
 def build_model(cfg: Config) -> nn.Module:
-    """Build the config's model for evaluation, without looking for pretrained weights."""
+    """Build the config's model for evaluation, without looking for pretrained weights.
+
+    Args:
+        cfg (Config): The config.
+
+    Returns:
+        nn.Module: The model.
+
+    Raises:
+        ImportError: If a package that the config needs is missing.
+    """
+    check_packages(cfg)
     init_default_scope(cfg.get('default_scope') or 'mmpretrain')
     settings = dict(cfg.model)
     if preprocessor := cfg.get('data_preprocessor'):  # as a runner does

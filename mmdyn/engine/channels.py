@@ -1,0 +1,171 @@
+"""Whether the neck and the heads of a model take the channels that its backbone gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mmdyn.inference import as_in_inference
+from mmdyn.models.backbones.base import Backbone
+from mmdyn.models.multi_exit.base import MultiExitModel
+
+__all__ = ['check_channels']
+
+SIZE = 64
+"""Height and width of the image to try, in pixels."""
+
+
+class Given(NamedTuple):
+    """What a backbone gives.
+
+    Args:
+        backbone (str): Its name.
+        maps (tuple[Tensor, ...]): Its features of one image, (1, C, H, W) each.
+    """
+
+    backbone: str
+    maps: tuple[Tensor, ...]
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        return tuple(features.shape[1] for features in self.maps)
+
+    def refusal(self, problem: str, valid: str) -> ValueError:
+        return ValueError(
+            f'{problem}, but the {self.backbone} gives {self.channels}: {valid}'
+        )
+
+
+def check_channels(model: nn.Module) -> None:
+    """Check a model with a backbone of mmdyn, which runs once, on a small image.
+
+    Compared are lists of channels of necks such as FPN and, without a neck, those of
+    mmseg's heads and of mmpretrain's behind global average pooling; nothing is said about
+    what is made in other ways. A multi-exit model checks its exits itself.
+
+    Args:
+        model (nn.Module): A model, not wrapped. Its state does not change.
+
+    Raises:
+        ValueError: If channels differ, or a head asks for a map that is not there.
+    """
+    backbone = getattr(model, 'backbone', None)
+    if isinstance(model, MultiExitModel) or not isinstance(backbone, Backbone):
+        return
+    maps = _maps_of(backbone)
+    if maps is None:
+        return
+    given = Given(type(backbone).__name__, maps)
+    neck = getattr(model, 'neck', None)
+    if neck is not None:
+        _check_neck(neck, given)
+    else:
+        for name, head in _segmentation_heads(model):
+            _check_segmentation_head(name, head, given)
+    _check_classification_head(getattr(model, 'head', None), neck, given)
+
+
+def _maps_of(backbone: Backbone) -> tuple[Tensor, ...] | None:
+    """What a backbone gives at the operating point in force, if that is maps."""
+    stem = next((m for m in backbone.modules() if isinstance(m, nn.Conv2d)), None)
+    if stem is None:
+        return None
+    image = stem.weight.new_zeros(1, stem.in_channels, SIZE, SIZE)
+    # A CNMM may draw in inference, too.
+    with torch.random.fork_rng([image.device] if image.is_cuda else []):
+        maps = _run(backbone, image)
+    are_maps = isinstance(maps, Sequence) and all(_is_map(each) for each in maps)
+    return tuple(maps) if are_maps else None
+
+
+def _is_map(features) -> bool:
+    return isinstance(features, Tensor) and features.dim() == 4
+
+
+def _run(module: nn.Module, inputs: Tensor | tuple[Tensor, ...]):
+    """What a module gives in inference; ``None`` if it fails."""
+    try:
+        with as_in_inference(module):
+            return module(inputs)
+    except Exception:  # what is wrong, using the model says with a trace
+        return None
+
+
+def _check_neck(neck: nn.Module, given: Given) -> None:
+    taken, valid = _channels_of_neck(neck), list(given.channels)
+    # Where lists differ, running decides: YOLOV3Neck's begins with the last map, and that
+    # of CLRerNetFPN may leave out the first ones.
+    if taken is not None and taken != valid and _run(neck, given.maps) is None:
+        raise given.refusal(
+            f'model.neck has in_channels={taken}', f'in_channels must be {valid}'
+        )
+
+
+def _channels_of_neck(neck: nn.Module) -> list[int] | None:
+    channels = getattr(neck, 'in_channels', None)
+    if channels is None:  # ChannelMapper has convolutions alone
+        convs = getattr(neck, 'convs', None) or [None]
+        channels = [getattr(conv, 'in_channels', None) for conv in convs]
+    is_list = isinstance(channels, Sequence) and all(isinstance(n, int) for n in channels)
+    return list(channels) if is_list else None
+
+
+def _segmentation_heads(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    for name in ('decode_head', 'auxiliary_head'):
+        head = getattr(model, name, None)
+        if isinstance(head, nn.ModuleList):
+            yield from ((f'{name}[{i}]', each) for i, each in enumerate(head))
+        elif head is not None:
+            yield name, head
+
+
+def _check_segmentation_head(name: str, head: nn.Module, given: Given) -> None:
+    try:
+        index, taken, transform = head.in_index, head.in_channels, head.input_transform
+    except AttributeError:  # it is not one of those that are told which maps to take
+        return
+    indices = [index] if isinstance(index, int) else index
+    number = len(given.maps)
+    if not all(-number <= i < number for i in indices):
+        raise given.refusal(
+            f'model.{name} has in_index={index}',
+            f'in_index must lie in {-number}…{number - 1}',
+        )
+    channels = [given.channels[i] for i in indices]
+    valid = {
+        None: channels[0],
+        'multiple_select': channels,
+        'resize_concat': sum(channels),
+    }
+    taken = taken if isinstance(taken, int) else list(taken)
+    if taken != valid.get(transform, taken):
+        # All that a head which concatenates keeps of its in_channels.
+        setting = 'sum(in_channels)' if transform == 'resize_concat' else 'in_channels'
+        raise given.refusal(
+            f'model.{name} has {setting}={taken} for in_index={index}',
+            f'{setting} must be {valid[transform]}',
+        )
+
+
+def _check_classification_head(
+    head: nn.Module | None, neck: nn.Module | None, given: Given
+) -> None:
+    taken, valid = getattr(head, 'in_channels', None), given.channels[-1]
+    if not isinstance(taken, int) or taken == valid:
+        return
+    if neck is None or _pools(neck, given):
+        raise given.refusal(
+            f'model.head has in_channels={taken}',
+            f'in_channels must be {valid}, that of the last map',
+        )
+
+
+def _pools(neck: nn.Module, given: Given) -> bool:
+    """Whether a neck leaves one number of each channel, unlike one that flattens maps."""
+    if any(True for _ in neck.parameters()):
+        return False
+    features = _run(neck, given.maps)
+    return isinstance(features, tuple) and features[-1].shape == given.maps[-1].shape[:2]
