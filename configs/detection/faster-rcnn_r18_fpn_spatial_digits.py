@@ -1,4 +1,4 @@
-"""The Faster R-CNN of faster-rcnn_r18_fpn_digits.py with three budgets and dense in one.
+"""The Faster R-CNN of faster-rcnn_r18_fpn_digits.py with two budgets and dense in one.
 
     python tools/train.py configs/detection/faster-rcnn_r18_fpn_digits.py
     python tools/train.py configs/detection/faster-rcnn_r18_fpn_spatial_digits.py
@@ -10,14 +10,22 @@ _base_ = 'faster-rcnn_r18_fpn_digits.py'
 
 model = dict(
     backbone=dict(
-        type='mmdyn.SpatialResNet', budgets=(0.3, 0.5, 0.7, 1.0), execution='sparse'
+        type='mmdyn.SpatialResNet',
+        budgets=(0.4, 0.7, 1.0),
+        execution='sparse',
+        norm_eval=True,  # as in the stock config, now that there is something trained
     )
 )
 load_from = 'work_dirs/faster-rcnn_r18_fpn_digits/epoch_4.pth'
 find_unused_parameters = True  # a step uses the modules of one budget
 custom_hooks = [
-    # Three times the paper's weight, for a small part of its steps.
-    dict(type='mmdyn.BudgetScheduleHook', weight=30),
+    # Three times the paper's weight and half of its noise, for a small part of its steps.
+    dict(
+        type='mmdyn.BudgetScheduleHook',
+        weight=30,
+        temperature=((0, 2.0), (0.5, 1.0)),
+        noise_until=0.5,
+    ),
     dict(type='mmdyn.DistillationHook', student='neck', loss='features'),
 ]
 max_epochs = 3
