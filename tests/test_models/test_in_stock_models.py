@@ -170,6 +170,23 @@ def test_batches_of_different_sizes_at_every_point(detector, backbone):
             )
 
 
+def test_regions_are_cut_out_of_what_was_computed():
+    """RoIAlign reads the memory of maps as it lies, whatever their format says."""
+    model = build(FASTER_RCNN, BACKBONES['SpatialResNet']).eval()
+    images = torch.rand(1, 3, 64, 96)
+    regions = torch.tensor([[0, 8.0, 8.0, 60.0, 50.0], [0, 30.0, 5.0, 90.0, 60.0]])
+    found = []
+    for execution in ('sparse', 'masked'):
+        for block in model.backbone.masked_blocks().values():
+            block.execution = execution
+        with at_operating_point(model, 'budget=0.3'), torch.no_grad():
+            features = model.extract_feat(images)
+            found.append(model.roi_head.bbox_roi_extractor(features[:4], regions))
+    sparse, masked = found
+    torch.testing.assert_close(sparse, masked, rtol=1e-3, atol=1e-4)
+    assert masked.std() > 1e-2
+
+
 @pytest.mark.parametrize('name', BACKBONES)
 def test_segmentors_train_and_predict(name):
     model = build(FCN, BACKBONES[name]).train()

@@ -145,6 +145,22 @@ class SpatialResNet(BudgetedModule, ResNet):
         self.clear_costs()  # here, for early exits may leave later blocks out
         return super().forward_stem(x)
 
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Compute features of images at the operating point in force.
+
+        Args:
+            x (Tensor): Images of shape (N, C, H, W).
+
+        Returns:
+            tuple[Tensor, ...]: Outputs of the stages in ``out_indices``.
+        """
+        outs = super().forward(x)
+        if not x.is_contiguous():
+            return outs
+        # Sparse execution is channels last, and operators such as mmcv's RoIAlign read
+        # any map as if it were not.
+        return tuple(out.contiguous() for out in outs)
+
     def frozen_modules(self) -> list[nn.Module]:
         """Of frozen stages, what a dense checkpoint can have trained: no budget's own."""
         return [
