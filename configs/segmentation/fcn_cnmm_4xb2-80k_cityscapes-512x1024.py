@@ -43,4 +43,4 @@ optim_wrapper = dict(
     paramwise_cfg=dict(custom_keys={'backbone.gamma': dict(decay_mult=0)})
 )
 val_cfg = dict(type='mmdyn.OperatingPointValLoop')
-test_cfg = dict(type='mmdyn.OperatingPointTestLoop')
+test_cfg = dict(type='mmdyn.OperatingPointTestLoop', metric='mIoU')

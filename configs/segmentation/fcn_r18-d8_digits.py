@@ -54,7 +54,7 @@ param_scheduler = [
 ]
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 val_cfg = dict(type='mmdyn.OperatingPointValLoop')
-test_cfg = dict(type='mmdyn.OperatingPointTestLoop')
+test_cfg = dict(type='mmdyn.OperatingPointTestLoop', metric='mIoU')
 default_hooks = dict(
     logger=dict(interval=50), checkpoint=dict(interval=max_iters, max_keep_ckpts=1)
 )

@@ -26,6 +26,6 @@ model = dict(
     ),
     policy=dict(
         type='mmdyn.ConfidencePolicy',
-        thresholds=dict(quick=0.9, balanced=0.94, careful=0.96),
+        thresholds=dict(quick=0.93, balanced=0.945, careful=0.96),
     ),
 )

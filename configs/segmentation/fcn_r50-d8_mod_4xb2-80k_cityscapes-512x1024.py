@@ -12,4 +12,4 @@ where a MoD network trained on ImageNet with a deep stem is at hand, give it as
 _base_ = '../_base_/mmseg/fcn_r50-d8_4xb2-80k_cityscapes-512x1024.py'
 
 model = dict(backbone=dict(type='mmdyn.ResNetMoD', deep_stem=True))
-test_cfg = dict(type='mmdyn.OperatingPointTestLoop')
+test_cfg = dict(type='mmdyn.OperatingPointTestLoop', metric='mIoU')

@@ -28,4 +28,4 @@ model = dict(
     ),
 )
 val_cfg = dict(type='mmdyn.OperatingPointValLoop')
-test_cfg = dict(type='mmdyn.OperatingPointTestLoop')
+test_cfg = dict(type='mmdyn.OperatingPointTestLoop', metric='mIoU')

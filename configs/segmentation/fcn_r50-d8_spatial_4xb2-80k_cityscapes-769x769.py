@@ -24,4 +24,4 @@ custom_hooks = [
     dict(type='mmdyn.DistillationHook', student='decode_head.conv_seg'),
 ]
 val_cfg = dict(type='mmdyn.OperatingPointValLoop')
-test_cfg = dict(type='mmdyn.OperatingPointTestLoop')
+test_cfg = dict(type='mmdyn.OperatingPointTestLoop', metric='mIoU')
