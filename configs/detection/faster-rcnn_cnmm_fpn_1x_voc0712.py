@@ -20,6 +20,7 @@ model = dict(
         out_indices=(2, 5, 10, 13),
         out_channels=(256, 512, 1024, 2048),
         keep=(30, 50, 70),
+        norm_cfg=dict(type='SyncBN', requires_grad=True),  # nothing is pretrained
     )
 )
 optim_wrapper = dict(

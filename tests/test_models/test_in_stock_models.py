@@ -187,6 +187,19 @@ def test_regions_are_cut_out_of_what_was_computed():
     assert masked.std() > 1e-2
 
 
+def test_segmentors_say_the_same_whether_they_skip_or_mask():
+    model = build(FCN, BACKBONES['SpatialResNet']).eval()
+    images, found = torch.rand(2, 3, 64, 64), []
+    for execution in ('sparse', 'masked'):
+        for block in model.backbone.masked_blocks().values():
+            block.execution = execution
+        with at_operating_point(model, 'budget=0.3'), torch.no_grad():
+            found.append(model(images))
+    sparse, masked = found
+    assert masked.std() > 1e-4
+    torch.testing.assert_close(sparse, masked, rtol=1e-3, atol=1e-3 * masked.std().item())
+
+
 @pytest.mark.parametrize('name', BACKBONES)
 def test_segmentors_train_and_predict(name):
     model = build(FCN, BACKBONES[name]).train()

@@ -181,7 +181,7 @@ def main() -> None:
         with redirect_stdout(sys.stderr):  # where MMEngine's logs go
             rows = predict_all(args)
         draw_predictions(rows, args.out)
-    except (FileNotFoundError, ValueError) as error:
+    except (FileNotFoundError, ImportError, ValueError) as error:
         sys.exit(str(error))
     print_costs(rows)
     print('Written to', args.out)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from inspect import signature
 
 import torch
 from mmseg.models import EncoderDecoder
 from mmseg.models.backbones import ResNet as StockResNet
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.utils import add_prefix
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
@@ -47,15 +49,15 @@ class MultiExitEncoderDecoder(MultiExitModel, EncoderDecoder):
 
     Args:
         backbone (dict): A backbone that ``cut_into_stages`` knows.
-        decode_head (dict): mmseg head of the last exit.
+        decode_head (dict): mmseg head of the last exit, as of the others.
         exits (Sequence[dict] | dict): The earlier exits from first to last. In each,
             ``stage`` is the number (from 1) of the stage that it follows and ``head`` an
-            mmseg head, whose ``in_channels``, ``num_classes`` and ``out_channels`` are
-            filled in where it is silent. Without a ``head`` the exit shares the decode
-            head. One config with ``levels``, say ``(3, 2, 1)``, stands for an exit
-            behind each of the last stages but one, whose ``head``, an ``FCNHead``, has
-            that many convolutions: complexity that decreases from the first to the last
-            (Lin et al., section III-A).
+            mmseg head that takes one map and gives one, whose ``in_channels``,
+            ``num_classes`` and ``out_channels`` are filled in where it is silent. Without
+            a ``head`` the exit shares the decode head. One config with ``levels``, say
+            ``(3, 2, 1)``, stands for an exit behind each of the last stages but one,
+            whose ``head``, an ``FCNHead``, has that many convolutions: complexity that
+            decreases from the first to the last (Lin et al., section III-A).
         policy (dict | None): Config of what decides who leaves, an
             ``mmdyn.ConfidencePolicy``: thresholds of the mean confidence of an image's
             pixels. ``None``: only fixed exits.
@@ -111,6 +113,10 @@ class MultiExitEncoderDecoder(MultiExitModel, EncoderDecoder):
         )
         for exit, number in enumerate(self.exit_stages):
             self._check_head(exit, number, stages[number - 1])
+        if self.with_auxiliary_head:
+            heads = self.auxiliary_head
+            for head in heads if isinstance(heads, nn.ModuleList) else [heads]:
+                _check_auxiliary_head(head, stages)
         self.build_policy(policy)
         if not isinstance(self.policy, ConfidencePolicy):
             raise ValueError(
@@ -134,13 +140,25 @@ class MultiExitEncoderDecoder(MultiExitModel, EncoderDecoder):
             num_classes=self.num_classes,
             out_channels=self.out_channels,
         )
-        if 'level' in cfg:
-            filled['num_convs'] = cfg['level']
-        return MODELS.build({**filled, **cfg['head']})
+        if 'level' not in cfg:
+            return MODELS.build({**filled, **cfg['head']})
+        with MODELS.switch_scope_and_registry(None) as registry:
+            head_type = registry.get(cfg['head']['type'])
+        if 'num_convs' not in signature(head_type).parameters:
+            raise ValueError(
+                f'levels are numbers of convolutions, num_convs of an FCNHead, which a '
+                f'{head_type.__name__} does not have'
+            )
+        return MODELS.build({**filled, 'num_convs': cfg['level'], **cfg['head']})
 
     def _check_head(self, exit: int, number: int, stage: Stage) -> None:
         """Check that a head takes what its stage gives, and gives what the others do."""
         head = self.head_at(exit)
+        if not isinstance(head, BaseDecodeHead) or head.input_transform is not None:
+            raise ValueError(
+                f'the head of exit {exit + 1}, a {type(head).__name__}, must be an mmseg '
+                f'head that takes one map and gives one, such as FCNHead'
+            )
         if head.in_index not in (-1, number - 1):
             raise ValueError(
                 f'the head of exit {exit + 1} has in_index={head.in_index}, but takes '
@@ -241,10 +259,29 @@ class MultiExitEncoderDecoder(MultiExitModel, EncoderDecoder):
         for stage in cut_into_stages(self.backbone):
             x = stage.forward(x)
             features.append(stage.features(x))
-        losses = self._decode_head_forward_train(features, data_samples)
+        losses = {}
         for exit, stage in enumerate(self.exit_stages[:-1]):
             loss = self.head_at(exit).loss(features[:stage], data_samples, self.train_cfg)
             losses.update(add_prefix(loss, f'exit{exit + 1}'))
+        # Last, for what watches the decode head, which early exits may share.
+        losses.update(self._decode_head_forward_train(features, data_samples))
         if self.with_auxiliary_head:
             losses.update(self._auxiliary_head_forward_train(features, data_samples))
         return losses
+
+
+def _check_auxiliary_head(head: nn.Module, stages: list[Stage]) -> None:
+    """Check that a head of training alone takes what the stage of its index gives."""
+    channels = [stage.out_channels for stage in stages]
+    if head.input_transform is not None:
+        return
+    if not -len(stages) <= head.in_index < len(stages):
+        raise ValueError(
+            f'auxiliary_head has in_index={head.in_index}: it must lie in '
+            f'{-len(stages)}…{len(stages) - 1}'
+        )
+    if head.in_channels != channels[head.in_index]:
+        raise ValueError(
+            f'auxiliary_head has in_channels={head.in_channels} for '
+            f'in_index={head.in_index}, but the stages give {channels}'
+        )

@@ -353,6 +353,25 @@ def test_stock_backbones_of_mmseg_can_be_cut(version, depth):
             assert stage.stride == 32 // features.shape[2]
 
 
+def test_the_decode_head_answers_last_for_the_last_exit():
+    """A hook that watches it, say for distillation, is left with the whole network's."""
+    model = shared_head().train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()
+    seen = []
+    watched = model.decode_head.conv_seg
+    watched.register_forward_hook(lambda conv, inputs, logits: seen.append(logits))
+    images, truth = torch.rand(2, 3, 16, 16), samples(2)
+    torch.manual_seed(1)
+    model.loss(images, truth)
+    assert len(seen) == 3
+    torch.manual_seed(1)
+    features = model.backbone(images)
+    expected = model.decode_head.forward([None, None, features[-1]])
+    assert torch.allclose(seen[2], expected, atol=1e-5)
+
+
 def test_a_policy_of_classifiers_is_refused():
     gates = dict(type='mmdyn.LearnedGatePolicy')
     with pytest.raises(ValueError, match='must be a mmdyn.ConfidencePolicy, got a Lear'):
@@ -385,8 +404,44 @@ def test_a_policy_of_classifiers_is_refused():
         (CNMM, head(6), [], 'at least one exit'),
         (CNMM, head(6), [dict(stage=1, heads=2)], r"a 'stage', a 'head' .*got .*heads"),
         (CNMM, head(6), dict(levels=(3, 2, 1)), 'at most 2 behind the 3 stages'),
+        (
+            RESNET,
+            head(64),
+            dict(levels=(2,), head=dict(type='ASPPHead', channels=8)),
+            'num_convs of an FCNHead, which a ASPPHead',
+        ),
+        (
+            RESNET,
+            dict(
+                type='UPerHead',
+                in_channels=[16, 32],
+                in_index=[0, 1],
+                channels=8,
+                num_classes=CLASSES,
+            ),
+            [dict(stage=1, head=head(16))],
+            'exit 2, a UPerHead, must be an mmseg head that takes one map',
+        ),
     ],
 )
 def test_refusals(backbone, decode_head, exits, message):
     with pytest.raises(ValueError, match=message):
         build(backbone, decode_head, exits)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        (
+            dict(in_channels=99, in_index=0),
+            r'in_channels=99 for in_index=0, .*\[16, 32, 64',
+        ),
+        (dict(in_channels=16, in_index=3), r'in_index=3: it must lie in -3…2'),
+    ],
+)
+def test_auxiliary_heads_are_checked(changes, message):
+    auxiliary = {**head(0), **changes}
+    exits = [dict(stage=1, head=head(16))]
+    for heads in (auxiliary, [head(16, in_index=0), auxiliary]):
+        with pytest.raises(ValueError, match=message):
+            build(RESNET, head(64), exits, auxiliary_head=heads)
