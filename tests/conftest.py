@@ -31,10 +31,15 @@ def _seed():
 
 
 @pytest.fixture
-def mmpretrain_scope():
-    """Look unscoped names up in mmpretrain, as a config with its default scope does."""
-    before = DefaultScope.get_current_instance()
-    init_default_scope('mmpretrain')
+def restored_scope():
+    """Put the default scope, or that there is none, back after a test that changes it."""
+    before = dict(DefaultScope._instance_dict)
     yield
-    if before is not None:
-        init_default_scope(before.scope_name)
+    DefaultScope._instance_dict.clear()
+    DefaultScope._instance_dict.update(before)
+
+
+@pytest.fixture
+def mmpretrain_scope(restored_scope):
+    """Look unscoped names up in mmpretrain, as a config with its default scope does."""
+    init_default_scope('mmpretrain')

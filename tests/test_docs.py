@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, DefaultScope, init_default_scope
+from mmengine.registry import MODELS, init_default_scope
 
 from mmdyn import operating_points
 
@@ -24,14 +24,6 @@ POINTS = {  # the last part that a block contains tells
 FCN = 'fcn_r50-d8_4xb2-80k_cityscapes-512x1024.py'
 
 
-@pytest.fixture
-def _restored_scope():
-    before = DefaultScope.get_current_instance()
-    yield
-    if before is not None:
-        init_default_scope(before.scope_name)
-
-
 def read(block, folder):
     """The config of a block, in a folder with the file of mmseg that it may inherit."""
     base = ROOT / 'configs' / '_base_' / 'mmseg' / FCN
@@ -41,7 +33,7 @@ def read(block, folder):
 
 
 @pytest.mark.parametrize('block', BLOCKS)
-@pytest.mark.usefixtures('_restored_scope')
+@pytest.mark.usefixtures('restored_scope')
 def test_config_builds(block, tmp_path):
     cfg = read(block, tmp_path)
     init_default_scope(cfg.default_scope)

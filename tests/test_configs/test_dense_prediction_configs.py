@@ -9,7 +9,7 @@ import torch
 import yaml
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import MODELS, DefaultScope, init_default_scope
+from mmengine.registry import MODELS, init_default_scope
 
 from mmdyn import count_macs, operating_points
 from mmdyn.registry import HOOKS
@@ -36,14 +36,10 @@ METHODS = {  # what a name says, and the backbone or model that is then in the c
 
 
 @pytest.fixture(autouse=True)
-def _scope_of_the_config(request):
-    before = DefaultScope.get_current_instance()
-    name = request.getfixturevalue('name') if 'name' in request.fixturenames else None
-    if name:
+def _scope_of_the_config(request, restored_scope):
+    if 'name' in request.fixturenames:
+        name = request.getfixturevalue('name')
         init_default_scope(SCOPES[name.split('/')[0]])
-    yield
-    if before is not None:
-        init_default_scope(before.scope_name)
 
 
 def load(name):

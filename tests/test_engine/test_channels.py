@@ -3,7 +3,7 @@ import copy
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from mmdyn.engine.channels import check_channels
@@ -203,7 +203,9 @@ def test_necks_of_detectors(neck, fits):
 
 
 @pytest.mark.needs_mmcv_ops
+@pytest.mark.usefixtures('restored_scope')
 def test_detector_with_the_channels_of_another_backbone():
+    init_default_scope('mmdet')
     model = dict(
         type='mmdet.RetinaNet',
         backbone=dict(type='mmdyn.CNMM', stem='imagenet', out_indices=(8, 9, 12)),

@@ -7,12 +7,15 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import MODELS, DefaultScope, init_default_scope
+from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import InstanceData, PixelData
 
 from mmdyn import at_operating_point, operating_points
 
-pytestmark = pytest.mark.needs_mmcv_ops
+pytestmark = [
+    pytest.mark.needs_mmcv_ops,
+    pytest.mark.usefixtures('restored_scope'),
+]
 
 FCN = (
     Path(__file__).parents[2]
@@ -39,14 +42,6 @@ CNMM = dict(
     out_channels=(64, 128, 256, 512),
     keep=(15,),
 )
-
-
-@pytest.fixture(autouse=True)
-def _restored_scope():
-    before = DefaultScope.get_current_instance()
-    yield
-    if before is not None:
-        init_default_scope(before.scope_name)
 
 
 # Necks and heads that take what narrow backbones give, and are as narrow.

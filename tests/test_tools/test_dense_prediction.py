@@ -9,8 +9,8 @@ from test_tools.test_other_packages import write_config
 
 pytestmark = pytest.mark.needs_mmcv_ops
 
-IMAGES = 16
-TESTED = 8
+IMAGES = 8
+TESTED = 4
 BATCH = 4
 
 

@@ -163,26 +163,6 @@ def test_train_test_and_count(request, data, metric, chosen):
         assert macs == pytest.approx(point['macs_per_image'], rel=1e-3)
 
 
-def test_segmentor_with_budgets_and_a_teacher(segmentation):
-    """Swapping the backbone and adding hooks is all; the teacher's logits are maps."""
-    config, work_dir = segmentation / 'spatial.py', segmentation / 'work'
-    write_config(
-        config,
-        _base_='config.py',
-        model=dict(backbone=dict(type='mmdyn.SpatialResNet', budgets=(0.3, 1.0))),
-        custom_hooks=[
-            dict(type='mmdyn.BudgetScheduleHook'),
-            dict(type='mmdyn.DistillationHook', student='decode_head.conv_seg'),
-        ],
-    )
-    done = run_tool('tools/train.py', config, '--work-dir', work_dir)
-    assert 'loss_distillation: ' in done.stderr and 'loss_budget: ' in done.stderr
-    run_tool('tools/test.py', config, work_dir / 'iter_2.pth', '--work-dir', work_dir)
-    report = json.loads((work_dir / 'operating_points.json').read_text())
-    assert [point['name'] for point in report['points']] == ['budget=0.3', 'dense']
-    assert all('mIoU' in point['metrics'] for point in report['points'])
-
-
 def test_empty_training_set_is_refused(segmentation):
     for path in (segmentation / 'img').iterdir():
         path.unlink()
