@@ -25,6 +25,7 @@ __all__ = [
     'find_operating_points',
     'operating_points',
     'set_operating_point',
+    'trained_operating_points',
     'untrained_operating_points',
 ]
 
@@ -239,6 +240,16 @@ def untrained_operating_points(model: nn.Module) -> tuple[OperatingPoint, ...]:
         for point, parts in _combinations(model).items()
         if any(p in m.untrained_operating_points for m, p in zip(modules, parts))
     )
+
+
+def trained_operating_points(model: nn.Module) -> tuple[OperatingPoint, ...]:
+    """The operating points of a model but those that training does not reach.
+
+    Args:
+        model (nn.Module): A whole model, a DDP-wrapped one or a bare backbone.
+    """
+    untrained = untrained_operating_points(model)
+    return tuple(point for point in operating_points(model) if point not in untrained)
 
 
 def forward_statistics(model: nn.Module) -> dict[str, float]:

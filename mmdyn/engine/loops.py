@@ -28,6 +28,7 @@ from mmdyn.operating_point import (
     find_operating_points,
     forward_statistics,
     operating_points,
+    trained_operating_points,
     untrained_operating_points,
 )
 from mmdyn.registry import LOOPS
@@ -57,8 +58,7 @@ class _OperatingPointLoop:
         model = self.runner.model
         names = [names] if isinstance(names, str) else names
         if names is None:
-            untrained = untrained_operating_points(model)
-            names = [p.name for p in operating_points(model) if p not in untrained]
+            names = [point.name for point in trained_operating_points(model)]
         points = find_operating_points(model, names)
         if not points:
             valid = [point.name for point in operating_points(model)]

@@ -35,12 +35,11 @@ from mmdyn import (
     OperatingPoint,
     at_operating_point,
     load_operating_points,
-    operating_points,
 )
 from mmdyn.engine.standalone import build_model, prepared, read_config, read_image
 from mmdyn.evaluation.report import console_for_tables
 from mmdyn.models.fitting_weights import load_if_it_fits
-from mmdyn.operating_point import find_operating_points, untrained_operating_points
+from mmdyn.operating_point import find_operating_points, trained_operating_points
 from mmdyn.visualization.predictions import (
     Prediction,
     Row,
@@ -95,8 +94,7 @@ def chosen_points(model: nn.Module, names: list[str] | None) -> list[OperatingPo
     """The points of some names; without names all that are trained."""
     if names is not None:
         return find_operating_points(model, dict.fromkeys(names))
-    untrained = untrained_operating_points(model)
-    return [point for point in operating_points(model) if point not in untrained]
+    return list(trained_operating_points(model))
 
 
 def build_visualizer(cfg: Config, checkpoint: dict) -> Visualizer:

@@ -176,18 +176,27 @@ class MultiExitModel(DynamicModule):
         if len(set(names)) < len(names):
             raise ValueError(f'two operating points have the same name: {names}')
 
+    def logits_at(self, exit: int, features: Tensor) -> Tensor:
+        """Compute the logits of one exit.
+
+        Args:
+            exit (int): Place of the exit, from 0.
+            features (Tensor): Features of the stage before it.
+
+        Returns:
+            Tensor: Logits (N, K, …).
+        """
+        raise NotImplementedError
+
     def run_to_exits(
         self,
         inputs: Tensor,
-        logits_at: Callable[[int, Tensor], Tensor],
         finish: Callable[[int, Tensor], Tensor] = lambda exit, logits: logits,
     ) -> tuple[Tensor, Tensor]:
         """Run images at the operating point in force; those that leave are out.
 
         Args:
             inputs (Tensor): Images of shape (N, C, H, W).
-            logits_at (Callable): Logits (N, K, …) of an exit, by its place from 0 and the
-                features before it.
             finish (Callable): What is done, by the exit's place, with the logits of the
                 images that leave; it must give those of all exits one size.
 
@@ -197,21 +206,21 @@ class MultiExitModel(DynamicModule):
         """
         point = self.operating_point
         if 'exit' not in point.settings:
-            return self._run_adaptively(inputs, point, logits_at, finish)
+            return self._run_adaptively(inputs, point, finish)
         exit = point.settings['exit']
         (part,) = self.parts([exit - 1], point.settings)
         logits = self.average_of_draws(
-            lambda: finish(exit - 1, logits_at(exit - 1, run(part, inputs)[1]))
+            lambda: finish(exit - 1, self.logits_at(exit - 1, run(part, inputs)[1]))
         )
         return logits, torch.full((len(logits),), exit, device=logits.device)
 
-    def _run_adaptively(self, x, point, logits_at, finish) -> tuple[Tensor, Tensor]:
+    def _run_adaptively(self, x, point, finish) -> tuple[Tensor, Tensor]:
         waiting = torch.arange(len(x), device=x.device)  # places of x's images
         logits, places, exits, carried = [], [], [], None
         parts = self.parts(range(self.num_exits), point.settings, lazily=True)
         for exit, part in enumerate(parts):
             x, features = run(part, x)
-            scores = logits_at(exit, features)
+            scores = self.logits_at(exit, features)
             leaves = torch.ones_like(waiting, dtype=torch.bool)
             if exit < self.num_exits - 1:
                 leaves, carried = self.policy(scores, exit, point, carried)

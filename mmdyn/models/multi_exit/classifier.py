@@ -170,7 +170,7 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
             tuple[Tensor, Tensor]: Logits (N, K), and the number of the exit (N,), from 1,
             that each sample's logits come from.
         """
-        return self.run_to_exits(inputs, self.logits_at)
+        return self.run_to_exits(inputs)
 
     def forward(
         self,

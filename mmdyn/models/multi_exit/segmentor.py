@@ -207,14 +207,14 @@ class MultiExitEncoderDecoder(MultiExitModel, EncoderDecoder):
         these can leave at several exits.
         """
         if 'exit' in self.operating_point.settings:
-            return self.run_to_exits(inputs, self.logits_at)[0]
+            return self.run_to_exits(inputs)[0]
 
         def resized(exit: int, logits: Tensor) -> Tensor:
             align = self.head_at(exit).align_corners
             size = inputs.shape[2:]
             return interpolate(logits, size, mode='bilinear', align_corners=align)
 
-        return self.run_to_exits(inputs, self.logits_at, resized)[0]
+        return self.run_to_exits(inputs, resized)[0]
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Compute logits (N, K, H, W) of images (N, C, H, W)."""
@@ -222,7 +222,7 @@ class MultiExitEncoderDecoder(MultiExitModel, EncoderDecoder):
         def resized(exit: int, logits: Tensor) -> Tensor:
             return self.head_at(exit).predict_by_feat(logits, batch_img_metas)
 
-        logits, exits = self.run_to_exits(inputs, self.logits_at, resized)
+        logits, exits = self.run_to_exits(inputs, resized)
         self._exits_of_windows.append(exits)
         return logits
 
@@ -239,8 +239,8 @@ class MultiExitEncoderDecoder(MultiExitModel, EncoderDecoder):
         self._exits_of_windows.clear()
         predictions = super().predict(inputs, data_samples)
         exits = torch.stack(self._exits_of_windows, dim=1).tolist()  # N, windows
+        slides = self.test_cfg.get('mode') == 'slide'
         for prediction, windows in zip(predictions, exits):
-            slides = self.test_cfg.get('mode') == 'slide'
             prediction.set_field(windows if slides else windows[0], 'exit_index')
         return predictions
 
