@@ -1,10 +1,10 @@
-"""What a user imports."""
+"""What a user imports, as ``from mmdyn import …``."""
 
-from .evaluation.cost import CostMeter, count_macs
-from .evaluation.report import OperatingPointReport
-from .evaluation.saved_points import load_operating_points
-from .evaluation.selection import select_operating_point
-from .operating_point import (
+from mmdyn.evaluation.cost import CostMeter, count_macs
+from mmdyn.evaluation.report import OperatingPointReport
+from mmdyn.evaluation.saved_points import load_operating_points
+from mmdyn.evaluation.selection import select_operating_point
+from mmdyn.operating_point import (
     DynamicModule,
     OperatingPoint,
     at_operating_point,

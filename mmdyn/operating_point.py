@@ -5,9 +5,8 @@ that are kept) is an :class:`OperatingPoint`; whatever has them is a
 :class:`DynamicModule`. Loops, reports and tools know only these two.
 """
 
-from __future__ import annotations
-
 import itertools
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,19 +14,6 @@ from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor, nn
-
-__all__ = [
-    'FULL',
-    'DynamicModule',
-    'OperatingPoint',
-    'at_operating_point',
-    'dense_operating_point',
-    'find_operating_points',
-    'operating_points',
-    'set_operating_point',
-    'trained_operating_points',
-    'untrained_operating_points',
-]
 
 
 @dataclass(frozen=True)
@@ -54,60 +40,33 @@ class OperatingPoint:
         return self.name
 
 
-FULL = OperatingPoint('full')
-"""The only point of a model with nothing to switch."""
+DENSE = OperatingPoint('dense')
+"""The point at which nothing is skipped, where it has no other name: the only point of a
+model with nothing to switch. The name means that point in every model."""
+
+OLD_NAMES = dict(full='dense', baseline='dense')
+"""Names of points until mmdyn 0.1, which files of results still have."""
 
 
 class DynamicModule:
     """Mixin for an ``nn.Module`` whose cost can be chosen at run time.
 
     A subclass defines :attr:`operating_points` and reads :attr:`operating_point` in its
-    forward pass. The point in force is a choice of the moment, not a weight: it is not
-    in the state dict.
+    forward pass. The active point is a choice of the moment, not a weight: it is not in
+    the state dict.
+
+    Attributes:
+        checks_channels (bool): Whether the module itself checks, when it is built, that
+            its parts fit together.
     """
 
     _operating_point: OperatingPoint | None = None
-    found_points: tuple[OperatingPoint, ...] = ()
-    """Points that a search found after training; a subclass that can be searched lists
-    them among its :attr:`operating_points`."""
+    checks_channels: bool = False
 
     @property
     def operating_points(self) -> tuple[OperatingPoint, ...]:
-        """The points that this module offers; a static method has just ``full``."""
-        return (FULL,)
-
-    def check_settings(self, settings: Mapping[str, Any]) -> None:
-        """Check the settings of a point to offer; a subclass that can be searched
-        overrides this.
-
-        Raises:
-            ValueError: If they cannot be the module's, whatever its weights.
-        """
-        raise ValueError(f'a {type(self).__name__} has no operating points to find')
-
-    def offer_points(self, points: Sequence[OperatingPoint]) -> None:
-        """Offer points that a search found, in the place of those found before.
-
-        Args:
-            points (Sequence[OperatingPoint]): The points. One that the module already
-                has under the same name and with the same settings may be among them.
-
-        Raises:
-            ValueError: If one cannot be the module's, or it has another point of that
-                name.
-        """
-        own = {p.name: p for p in self.operating_points if p not in self.found_points}
-        new = []
-        for point in points:
-            self.check_settings(point.settings)
-            if point.name not in own:
-                own[point.name] = point
-                new.append(point)
-            elif own[point.name] != point:
-                raise ValueError(f'there is another operating point {point.name!r}')
-        self.found_points = tuple(new)
-        if self._operating_point not in self.operating_points:
-            self._operating_point = None  # it was one of those found before
+        """The points that this module offers; a static method has just ``dense``."""
+        return (DENSE,)
 
     @property
     def dense_operating_point(self) -> OperatingPoint:
@@ -121,7 +80,7 @@ class DynamicModule:
 
     @property
     def operating_point(self) -> OperatingPoint:
-        """The point in force; until one is set, the dense one."""
+        """The active point; until one is set, the dense one."""
         return self._operating_point or self.dense_operating_point
 
     def set_operating_point(self, point: OperatingPoint | str) -> None:
@@ -134,12 +93,24 @@ class DynamicModule:
             ValueError: If the module does not offer that point, or its weights do not
                 allow it.
         """
-        point = _find(point, self.operating_points)
+        point = _find(point, self.operating_points, self.dense_operating_point)
         self.check_runnable(point)
-        self._operating_point = point
+        self.activate(point)
 
     def check_runnable(self, point: OperatingPoint) -> None:
-        """Refuse a point that the module offers but its weights do not allow."""
+        """Refuse, by a ``ValueError``, a point that the weights do not allow."""
+
+    def activate(self, point: OperatingPoint) -> None:
+        """Switch to one of :attr:`operating_points` that has been checked."""
+        self._operating_point = point
+
+    def chooses_exits(self, point: OperatingPoint) -> bool:
+        """Whether a point only decides which exit's answer an image gets.
+
+        What the exits answer is then the same at all such points: ``logits_of_exits``
+        gives their logits, and ``exits_at(point, logits)`` the choice.
+        """
+        return False
 
     def auxiliary_losses(self) -> dict[str, Tensor]:
         """Losses of the latest training forward pass that steer its cost (scalars)."""
@@ -150,10 +121,15 @@ class DynamicModule:
         return {}
 
 
-def _find(point: OperatingPoint | str, offered) -> OperatingPoint:
+def _find(point: OperatingPoint | str, offered: Iterable, dense) -> OperatingPoint:
+    offered = tuple(offered)
     for candidate in offered:
         if point == candidate or point == candidate.name:
             return candidate
+    if point in OLD_NAMES:
+        warnings.warn(f'the operating point {point!r} is called dense now', stacklevel=4)
+    if point == DENSE.name or point in OLD_NAMES:
+        return dense
     names = ', '.join(repr(p.name) for p in offered)
     raise ValueError(f'unknown operating point {str(point)!r}; valid ones: {names}')
 
@@ -167,14 +143,13 @@ def _switchable(model: nn.Module) -> list[DynamicModule]:
     ]
 
 
-def _join(points: tuple[OperatingPoint, ...]) -> OperatingPoint:
+def _join(points: Sequence[OperatingPoint]) -> OperatingPoint:
+    if not points:
+        return DENSE
     if len(points) == 1:
         return points[0]
-    if not points:
-        return FULL
-    return OperatingPoint(
-        '+'.join(p.name for p in points), {p.name: p.settings for p in points}
-    )
+    name = '+'.join(point.name for point in points)
+    return OperatingPoint(name, {point.name: point.settings for point in points})
 
 
 def _combinations(model: nn.Module) -> dict[OperatingPoint, tuple[OperatingPoint, ...]]:
@@ -187,52 +162,38 @@ def operating_points(model: nn.Module) -> tuple[OperatingPoint, ...]:
     """List the operating points of a model.
 
     Args:
-        model (nn.Module): A whole model, a DDP-wrapped one or a bare backbone.
+        model (nn.Module): A whole model, a DDP-wrapped one or a bare backbone; so in all
+            functions here.
 
     Returns:
         tuple[OperatingPoint, ...]: The points of the dynamic module inside. Where several
         modules have a choice, every combination, named ``'a+b'`` in module order; where
-        none has, the one point ``full``.
+        none has, the one point ``dense``.
     """
     return tuple(_combinations(model))
 
 
-def find_operating_points(model: nn.Module, names: Iterable[str]) -> list[OperatingPoint]:
+def find_operating_points(
+    model: nn.Module, points: Iterable[OperatingPoint | str]
+) -> list[OperatingPoint]:
     """The operating points of a model that have some names.
-
-    Args:
-        model (nn.Module): A whole model, a DDP-wrapped one or a bare backbone.
-        names (Iterable[str]): The names.
 
     Raises:
         ValueError: If the model does not offer one of them.
     """
-    offered = {point.name: point for point in operating_points(model)}
-    names = list(names)
-    unknown = [name for name in names if name not in offered]
-    if unknown:
-        raise ValueError(
-            f'unknown operating points {unknown}; valid ones: {list(offered)}'
-        )
-    return [offered[name] for name in names]
+    offered, dense = operating_points(model), dense_operating_point(model)
+    return [_find(point, offered, dense) for point in points]
 
 
 def dense_operating_point(model: nn.Module) -> OperatingPoint:
-    """The operating point of a model at which nothing is skipped.
-
-    Args:
-        model (nn.Module): A whole model, a DDP-wrapped one or a bare backbone.
-    """
-    return _join(tuple(m.dense_operating_point for m in _switchable(model)))
+    """The operating point of a model at which nothing is skipped."""
+    return _join([module.dense_operating_point for module in _switchable(model)])
 
 
 def untrained_operating_points(model: nn.Module) -> tuple[OperatingPoint, ...]:
     """The operating points of a model that training does not reach.
 
     They can be set and serve as a reference, but what they score says nothing.
-
-    Args:
-        model (nn.Module): A whole model, a DDP-wrapped one or a bare backbone.
     """
     modules = _switchable(model)
     return tuple(
@@ -243,26 +204,21 @@ def untrained_operating_points(model: nn.Module) -> tuple[OperatingPoint, ...]:
 
 
 def trained_operating_points(model: nn.Module) -> tuple[OperatingPoint, ...]:
-    """The operating points of a model but those that training does not reach.
-
-    Args:
-        model (nn.Module): A whole model, a DDP-wrapped one or a bare backbone.
-    """
+    """The operating points of a model but those that training does not reach."""
     untrained = untrained_operating_points(model)
     return tuple(point for point in operating_points(model) if point not in untrained)
 
 
 def forward_statistics(model: nn.Module) -> dict[str, float]:
-    """Numbers about the latest forward pass of a model's dynamic modules.
+    """Numbers about the latest forward pass of a model's dynamic modules."""
+    statistics = [module.forward_statistics() for module in _switchable(model)]
+    return {name: value for each in statistics for name, value in each.items()}
 
-    Args:
-        model (nn.Module): A whole model, a DDP-wrapped one or a bare backbone.
-    """
-    return {
-        name: value
-        for module in _switchable(model)
-        for name, value in module.forward_statistics().items()
-    }
+
+def check_runnable(model: nn.Module, point: OperatingPoint) -> None:
+    """Refuse, by a ``ValueError``, a point that the weights of a model do not allow."""
+    for module, part in zip(_switchable(model), _combinations(model)[point]):
+        module.check_runnable(part)
 
 
 def set_operating_point(model: nn.Module, point: OperatingPoint | str) -> None:
@@ -270,19 +226,17 @@ def set_operating_point(model: nn.Module, point: OperatingPoint | str) -> None:
 
     Args:
         model (nn.Module): A whole model, a DDP-wrapped one or a bare backbone.
-        point (OperatingPoint | str): One of ``operating_points(model)``, or its name.
+        point (OperatingPoint | str): One of ``operating_points(model)``, or its name;
+            ``'dense'`` is the dense point, whatever its name.
 
     Raises:
         ValueError: If the model does not offer that point (the message lists those it
             does), or its weights do not allow it; nothing is changed then.
     """
-    combinations = _combinations(model)
-    parts = combinations[_find(point, combinations)]
-    modules = _switchable(model)
-    for module, part in zip(modules, parts):
-        module.check_runnable(part)
-    for module, part in zip(modules, parts):
-        module.set_operating_point(part)
+    (point,) = find_operating_points(model, [point])
+    check_runnable(model, point)
+    for module, part in zip(_switchable(model), _combinations(model)[point]):
+        module.activate(part)
 
 
 @contextmanager
@@ -291,17 +245,8 @@ def at_operating_point(
 ) -> Iterator[nn.Module]:
     """Run a model at an operating point inside a ``with`` block.
 
-    The points in force before come back at its end, also after an exception.
-
-    Args:
-        model (nn.Module): A whole model, a DDP-wrapped one or a bare backbone.
-        point (OperatingPoint | str): One of ``operating_points(model)``, or its name.
-
-    Yields:
-        nn.Module: The model.
-
-    Raises:
-        ValueError: If the model does not offer that point.
+    The points that were active before come back at its end, also after an exception.
+    Arguments and errors are those of :func:`set_operating_point`.
 
     Example:
         >>> with at_operating_point(model, 'exit=1'):
@@ -313,4 +258,4 @@ def at_operating_point(
         yield model
     finally:
         for module, previous in before:
-            module.set_operating_point(previous)
+            module.activate(previous)

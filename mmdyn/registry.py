@@ -1,10 +1,12 @@
 """Child registries of MMEngine's, so that ``type='mmdyn.X'`` works in any config.
 
-MMEngine imports this file when it meets the scope ``mmdyn``, and a registry imports its
-``locations`` when something is first looked up in it: no ``custom_imports`` needed.
+MMEngine imports this file when it meets the scope ``mmdyn``: no ``custom_imports`` are
+needed. A registry knows in which module each of its classes is, and imports that module
+when the class is first asked for. So a class that needs a package which is missing, or of
+a version it does not like, disturbs no other.
 """
 
-from __future__ import annotations
+from importlib import import_module
 
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
@@ -12,18 +14,6 @@ from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import Registry
-
-__all__ = [
-    'DATASETS',
-    'HOOKS',
-    'INSTALL_HINT',
-    'LOOPS',
-    'METRICS',
-    'MODELS',
-    'OPERATORS',
-    'import_failure',
-    'register_unavailable',
-]
 
 INSTALL_HINT = (
     "To install it: `pip install 'mmdyn[onedl]'` or `pip install 'mmdyn[openmmlab]'`"
@@ -37,18 +27,6 @@ OPERATORS_HINT = (
     'ninja and psutil are installed (about 15 minutes): `pip install '
     '--no-build-isolation --no-cache-dir --no-binary onedl-mmcv onedl-mmcv`, or for '
     "OpenMMLab's, where wheels have them: `mim install mmcv`"
-)
-
-MODELS = Registry(
-    'model', parent=MMENGINE_MODELS, scope='mmdyn', locations=['mmdyn.models']
-)
-LOOPS = Registry('loop', parent=MMENGINE_LOOPS, scope='mmdyn', locations=['mmdyn.engine'])
-HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmdyn', locations=['mmdyn.engine'])
-METRICS = Registry(
-    'metric', parent=MMENGINE_METRICS, scope='mmdyn', locations=['mmdyn.evaluation']
-)
-DATASETS = Registry(
-    'dataset', parent=MMENGINE_DATASETS, scope='mmdyn', locations=['mmdyn.datasets']
 )
 
 
@@ -67,23 +45,57 @@ def import_failure(user: str, package: str, error: Exception) -> ImportError:
     )
 
 
-def register_unavailable(
-    registry: Registry, names: tuple[str, ...], package: str, reason: Exception
-) -> None:
-    """Make names whose code needs a package that fails to import say so when built.
+class LazyRegistry(Registry):
+    """A registry that imports the module of a class when the class is first asked for."""
 
-    Args:
-        registry (Registry): Where the names would be registered.
-        names (tuple[str, ...]): The registry names that cannot be offered.
-        package (str): The import name of the package.
-        reason (Exception): What its import raised.
-    """
+    def __init__(self, name: str, parent: Registry):
+        # The rooms say in their __init__ what they offer.
+        super().__init__(name, parent=parent, scope='mmdyn', locations=['mmdyn.methods'])
+        self._offers: dict[str, tuple[str, str | None]] = {}
 
-    def refusal(name: str):
-        def build(**_):
-            raise import_failure(f'mmdyn.{name}', package, reason) from reason
+    def offer(self, module: str, *names: str, needs: str | None = None) -> None:
+        """Tell where classes are.
 
-        return build
+        Args:
+            module (str): The module that registers them.
+            *names (str): Their registry names.
+            needs (str | None): Import name of a package that the module imports and that
+                may be missing.
+        """
+        self._offers.update(dict.fromkeys(names, (module, needs)))
 
-    for name in names:
-        registry.register_module(name=name, module=refusal(name))
+    def get(self, key: str):
+        """As in ``Registry``.
+
+        Raises:
+            ImportError: If the class needs a package that cannot be imported.
+        """
+        self.import_from_location()
+        scope, name = self.split_scope_key(key)
+        if scope in (None, self.scope) and name in self._offers:
+            module, needs = self._offers[name]
+            try:
+                import_module(module)
+            except Exception as error:  # packages assert the versions they like
+                if needs is None:
+                    raise
+                raise import_failure(f'mmdyn.{name}', needs, error) from error
+        return super().get(key)
+
+
+MODELS = LazyRegistry('model', parent=MMENGINE_MODELS)
+LOOPS = LazyRegistry('loop', parent=MMENGINE_LOOPS)
+HOOKS = LazyRegistry('hook', parent=MMENGINE_HOOKS)
+METRICS = LazyRegistry('metric', parent=MMENGINE_METRICS)
+DATASETS = LazyRegistry('dataset', parent=MMENGINE_DATASETS)
+
+MODELS.offer('mmdyn.models.resnet', 'ResNet')
+MODELS.offer('mmdyn.models.zoo.densenet', 'DenseNetCIFAR')
+MODELS.offer('mmdyn.models.zoo.googlenet', 'GoogLeNetCIFAR')
+MODELS.offer('mmdyn.models.zoo.msdnet', 'MSDNet')
+LOOPS.offer('mmdyn.engine.loops', 'OperatingPointTestLoop', 'OperatingPointValLoop')
+HOOKS.offer('mmdyn.engine.distillation_hook', 'DistillationHook')
+HOOKS.offer('mmdyn.engine.fitting_checkpoint_hook', 'FittingCheckpointHook')
+METRICS.offer('mmdyn.evaluation.uncertainty.reliability', 'CalibrationError')
+METRICS.offer('mmdyn.evaluation.uncertainty.metric', 'UncertaintyReport')
+DATASETS.offer('mmdyn.datasets.long_tail', 'CIFAR10LT', 'CIFAR100LT', needs='mmpretrain')

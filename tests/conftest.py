@@ -1,15 +1,12 @@
 """Fixtures and a mark that several test files use."""
 
-import sys
 from importlib.metadata import Distribution
-from pathlib import Path
 
 import pytest
 import torch
 from mmengine.registry import DefaultScope, init_default_scope
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / 'tests'))
+pytest_plugins = ['helpers.tools']
 
 
 def pytest_configure(config):

@@ -1,25 +1,24 @@
 """The configs that the documentation tells users to write."""
 
 import re
-from pathlib import Path
 
 import pytest
 import torch
+from helpers.paths import ROOT
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 from mmdyn import operating_points
 
-ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / 'docs' / 'swap_a_backbone.md').read_text()
 BLOCKS = re.findall(r'```python\n# (?:before|after)\n(.*?)```', PAGE, re.DOTALL)
 BUDGETS = ['budget=0.3', 'budget=0.5', 'budget=0.7', 'dense']
 POINTS = {  # the last part that a block contains tells
-    '_base_': ['full'],
+    '_base_': ['dense'],
     'SpatialResNet': BUDGETS,
     'MultiExitClassifier': ['exit=1', 'exit=2', 'exit=3', 'exit=4', 'quick', 'careful'],
     'MultiExitEncoderDecoder': ['exit=1', 'exit=2', 'exit=3', 'quick', 'careful'],
-    'CNMM': ['keep=30', 'keep=50', 'keep=70', 'full'],
+    'CNMM': ['keep=30', 'keep=50', 'keep=70', 'dense'],
 }
 FCN = 'fcn_r50-d8_4xb2-80k_cityscapes-512x1024.py'
 

@@ -80,11 +80,11 @@ def test_points_of_a_distributed_model(tmp_path):
 
 @pytest.mark.parametrize('model', [nn.Linear(1, 1), Static(), nn.Sequential(Static())])
 def test_model_with_nothing_to_switch_is_full(model):
-    assert [p.name for p in operating_points(model)] == ['full']
-    assert dense_operating_point(model).name == 'full'
-    with at_operating_point(model, 'full'):
+    assert [p.name for p in operating_points(model)] == ['dense']
+    assert dense_operating_point(model).name == 'dense'
+    with at_operating_point(model, 'dense'):
         pass
-    with pytest.raises(ValueError, match="unknown operating point 'by=1'.*'full'"):
+    with pytest.raises(ValueError, match="unknown operating point 'by=1'.*'dense'"):
         set_operating_point(model, 'by=1')
 
 

@@ -4,9 +4,9 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+from helpers.paths import ROOT
+
 FILES = (
     'setup.py',
     'MANIFEST.in',
@@ -38,7 +38,7 @@ def test_wheel_holds_configs_and_tools(tmp_path):
         'mmdyn/.mim/configs/multi_exit/resnet20_multi-exit_15e_digits.py',
         'mmdyn/.mim/configs/_base_/default_runtime.py',
         'mmdyn/.mim/model-index.yml',
-        'mmdyn/models/backbones/resnet.py',
+        'mmdyn/models/resnet.py',
     ):
         assert name in names
     assert not any(name.startswith(('tests/', 'tools/')) for name in names)

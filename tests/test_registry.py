@@ -7,7 +7,7 @@ import textwrap
 import pytest
 from mmengine.registry import Registry
 
-from mmdyn.registry import register_unavailable
+from mmdyn.registry import LazyRegistry
 
 
 def run(code):
@@ -77,10 +77,12 @@ def test_missing_mmseg_is_named_when_it_is_needed():
     assert done.returncode == 1
 
 
-def test_missing_operators_are_named_when_they_are_needed():
-    registry = Registry('model')
-    error = ModuleNotFoundError("No module named 'mmcv._ext'", name='mmcv._ext')
-    register_unavailable(registry, ('Segmentor',), package='mmseg', reason=error)
+def test_missing_operators_are_named_when_they_are_needed(tmp_path, monkeypatch):
+    registry = LazyRegistry('model', parent=Registry('root', scope='root'))
+    registry.offer('segmentor_without_operators', 'Segmentor', needs='mmseg')
+    code = 'raise ModuleNotFoundError("No module named \'mmcv._ext\'", name="mmcv._ext")'
+    (tmp_path / 'segmentor_without_operators.py').write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ImportError, match='mmdyn.Segmentor needs mmseg.*mim install'):
         registry.build(dict(type='Segmentor'))
 

@@ -7,8 +7,6 @@ checkpoint are among them. A model with nothing to switch is tested once.
 example: python tools/test.py CONFIG CHECKPOINT --points exit=1 balanced
 """
 
-from __future__ import annotations
-
 import argparse
 from copy import deepcopy
 from pathlib import Path
@@ -21,9 +19,9 @@ from mmengine.fileio.handlers import file_handlers
 from mmengine.runner import TestLoop
 
 from mmdyn import load_operating_points
-from mmdyn.engine import FittingCheckpointHook
-from mmdyn.engine.hooks.loss_hook import unwrapped
-from mmdyn.engine.launch import (
+from mmdyn.engine.fitting_checkpoint_hook import FittingCheckpointHook
+from mmdyn.engine.loss_hook import unwrapped
+from mmdyn.engine.runner import (
     add_launch_arguments,
     build_runner,
     load_config,
@@ -32,7 +30,7 @@ from mmdyn.engine.launch import (
     use_pinned_memory,
 )
 from mmdyn.evaluation.saved_points import points_file
-from mmdyn.evaluation.uncertainty import calibration_file, load_calibration
+from mmdyn.evaluation.uncertainty.metric import calibration_file, load_calibration
 
 
 def parse_args() -> argparse.Namespace:

@@ -3,15 +3,13 @@
 example: python tools/train.py configs/multi_exit/resnet20_multi-exit_15e_digits.py
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 
 from mmengine.config import Config
 from mmengine.runner import find_latest_checkpoint
 
-from mmdyn.engine.launch import (
+from mmdyn.engine.runner import (
     add_launch_arguments,
     build_runner,
     load_config,

@@ -6,8 +6,6 @@ Label-Distribution-Aware Margin Loss, Cao et al., NeurIPS 2019. JEI-DNN, Regol e
 ICLR 2024, runs on it with an imbalance of 100 (appendix 9.1.1).
 """
 
-from __future__ import annotations
-
 import math
 from collections import defaultdict
 from hashlib import blake2b
@@ -16,8 +14,6 @@ import numpy as np
 from mmpretrain.datasets import CIFAR10, CIFAR100
 
 from mmdyn.registry import DATASETS
-
-__all__ = ['CIFAR10LT', 'CIFAR100LT', 'exponential_profile']
 
 # Rounding must not take an image from a class whose size comes out whole.
 _ROUNDING = 1e-9

@@ -1,18 +1,13 @@
 """Whether the neck and the heads of a model take the channels that its backbone gives."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from mmdyn.inference import as_in_inference
-from mmdyn.models.backbones.base import Backbone
-from mmdyn.models.multi_exit.base import MultiExitModel
-
-__all__ = ['check_channels']
+from mmdyn.models.backbone import Backbone
+from mmdyn.utils.eval_mode import eval_mode
 
 SIZE = 64
 """Height and width of the image to try, in pixels."""
@@ -53,7 +48,7 @@ def check_channels(model: nn.Module) -> None:
         ValueError: If channels differ, or a head asks for a map that is not there.
     """
     backbone = getattr(model, 'backbone', None)
-    if isinstance(model, MultiExitModel) or not isinstance(backbone, Backbone):
+    if getattr(model, 'checks_channels', False) or not isinstance(backbone, Backbone):
         return
     maps = _maps_of(backbone)
     if maps is None:
@@ -69,7 +64,7 @@ def check_channels(model: nn.Module) -> None:
 
 
 def _maps_of(backbone: Backbone) -> tuple[Tensor, ...] | None:
-    """What a backbone gives at the operating point in force, if that is maps."""
+    """What a backbone gives at the active operating point, if that is maps."""
     stem = next((m for m in backbone.modules() if isinstance(m, nn.Conv2d)), None)
     if stem is None:
         return None
@@ -88,7 +83,7 @@ def _is_map(features) -> bool:
 def _run(module: nn.Module, inputs: Tensor | tuple[Tensor, ...]):
     """What a module gives in inference; ``None`` if it fails."""
     try:
-        with as_in_inference(module):
+        with eval_mode(module):
             return module(inputs)
     except Exception:  # what is wrong, using the model says with a trace
         return None

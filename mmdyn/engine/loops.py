@@ -1,7 +1,5 @@
 """Validation and test loops that run at every operating point."""
 
-from __future__ import annotations
-
 import platform
 import sys
 from collections.abc import Callable, Sequence
@@ -20,7 +18,7 @@ from mmengine.runner.loops import _parse_losses, _update_losses
 from mmdyn.evaluation.cost import CostMeter
 from mmdyn.evaluation.latency import measure_latency
 from mmdyn.evaluation.report import OperatingPointReport, PointResult
-from mmdyn.evaluation.uncertainty import POINT_IN_FORCE
+from mmdyn.evaluation.uncertainty.metric import ACTIVE_POINT
 from mmdyn.operating_point import (
     OperatingPoint,
     at_operating_point,
@@ -32,8 +30,6 @@ from mmdyn.operating_point import (
     untrained_operating_points,
 )
 from mmdyn.registry import LOOPS
-
-__all__ = ['OperatingPointTestLoop', 'OperatingPointValLoop']
 
 _MAX_TIMED_BATCHES = 8
 
@@ -96,14 +92,14 @@ class _OperatingPointLoop:
         self.meter, self._losses = CostMeter(), {}
         # Metrics do not see the model.
         hub = MessageHub.get_current_instance()
-        hub.update_info(POINT_IN_FORCE, point, resumed=False)
+        hub.update_info(ACTIVE_POINT, point, resumed=False)
         self._statistics: dict[str, float] = {}
         for idx, data_batch in enumerate(self.dataloader):
             self.run_iter(idx, data_batch)
             advance()
         self.meter.reduce()
         metrics = self.evaluator.evaluate(len(self.dataloader.dataset))
-        hub.update_info(POINT_IN_FORCE, None, resumed=False)
+        hub.update_info(ACTIVE_POINT, None, resumed=False)
         if self._losses:
             metrics.update(_parse_losses(self._losses, self.stage))
         metrics.update(self._mean_statistics())
@@ -111,7 +107,7 @@ class _OperatingPointLoop:
 
     @torch.no_grad()
     def run_iter(self, idx: int, data_batch: Sequence[dict]) -> None:
-        """Run one batch at the operating point in force."""
+        """Run one batch at the active operating point."""
         batch = dict(batch_idx=idx, data_batch=data_batch)
         self.runner.call_hook(f'before_{self.stage}_iter', **batch)
         outputs = self._forward(data_batch)
@@ -163,7 +159,7 @@ class OperatingPointValLoop(_OperatingPointLoop, ValLoop):
 
     The metrics that hooks and the visualizer get are named ``<point>/<metric>``; those
     of the dense point come under their stock names too, so ``save_best`` and schedulers
-    need no change. A model with nothing to switch is validated once, as ``full``.
+    need no change. A model with nothing to switch is validated once, as ``dense``.
 
     Args:
         runner (Runner): The runner.
@@ -205,7 +201,7 @@ class OperatingPointTestLoop(_OperatingPointLoop, TestLoop):
     in the work directory: the evaluator's metrics, executed MACs, their share of what
     the model costs with nothing skipped, and latency, for which the points take turns
     on some batches after the evaluation. A model with nothing to switch is tested once,
-    as ``full``. Where ``points`` leaves out the dense point, one more pass counts its
+    as ``dense``. Where ``points`` leaves out the dense point, one more pass counts its
     cost.
 
     Args:

@@ -1,7 +1,5 @@
 """The operating points of several reports side by side."""
 
-from __future__ import annotations
-
 import csv
 import math
 from collections.abc import Mapping
@@ -9,18 +7,15 @@ from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
 
-from mmdyn.visualization.comparison import draw_comparison
-from mmdyn.visualization.curve import pareto_mask
-
-from .report import (
+from mmdyn.evaluation.report import (
     STEM,
     OperatingPointReport,
     PointResult,
     cell,
     console_for_tables,
 )
-
-__all__ = ['ComparedPoint', 'ReportComparison', 'load_report']
+from mmdyn.visualization.comparison import draw_comparison
+from mmdyn.visualization.curve import pareto_mask
 
 DENSE_TOLERANCE = 0.01
 """Dense costs that differ by no more than this share are taken for one: networks with

@@ -1,7 +1,5 @@
 """Executed cost: multiply-accumulates of the operators that really ran."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
@@ -9,9 +7,7 @@ from mmengine.dist import all_reduce
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from mmdyn.inference import as_in_inference
-
-__all__ = ['CostMeter', 'count_macs']
+from mmdyn.utils.eval_mode import eval_mode
 
 
 def _cpu_attention_flops(query, key, value, *_, out_shape=None, **__) -> int:
@@ -65,7 +61,7 @@ class CostMeter:
             display=False, custom_mapping=_formulas_torch_lacks()
         )
 
-    def __enter__(self) -> CostMeter:
+    def __enter__(self) -> 'CostMeter':
         self._fast_attention = _switch_fused_attention(False)
         self._counter.__enter__()
         return self
@@ -94,7 +90,7 @@ class CostMeter:
 
 
 def count_macs(model: nn.Module, shape: Sequence[int], **forward_arguments) -> int:
-    """Count the MACs of one image at the operating point in force.
+    """Count the MACs of one image at the active operating point.
 
     Args:
         model (nn.Module): A model or a backbone that runs on one tensor of images.
@@ -109,6 +105,6 @@ def count_macs(model: nn.Module, shape: Sequence[int], **forward_arguments) -> i
     parameter = next(model.parameters())
     image = torch.rand(1, *shape, device=parameter.device, dtype=parameter.dtype)
     meter = CostMeter()
-    with as_in_inference(model), meter:
+    with eval_mode(model), meter:
         model(image, **forward_arguments)
     return meter.macs

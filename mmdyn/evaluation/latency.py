@@ -1,7 +1,5 @@
 """Time on the clock, measured side by side: what is compared takes turns."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -12,13 +10,11 @@ from torch import nn
 
 from mmdyn.operating_point import OperatingPoint, at_operating_point
 
-__all__ = ['measure_latency', 'time_in_turns']
-
 _MIN_SAMPLES = 30
 
 
 @torch.no_grad()
-def time_in_turns(
+def time_alternately(
     calls: Sequence[Callable[[], Any]],
     rounds: int,
     warmup: int = 3,

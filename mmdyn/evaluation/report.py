@@ -1,50 +1,17 @@
 """The operating-point report: what each point costs and what it scores."""
 
-from __future__ import annotations
-
 import csv
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from numbers import Real
 from pathlib import Path
-from typing import Any
 
+from mmdyn.evaluation.point_result import PointResult, to_python
 from mmdyn.visualization.curve import draw_curve, pareto_mask
-
-__all__ = ['OperatingPointReport', 'PointResult', 'cell', 'console_for_tables']
 
 STEM = 'operating_points'
 """Name of the written files, less their suffix."""
-
-
-@dataclass(frozen=True)
-class PointResult:
-    """What was measured at one operating point.
-
-    Args:
-        name (str): Name of the point.
-        metrics (Mapping[str, Any]): What the evaluator returned.
-        macs_per_image (float): Mean executed multiply-accumulates an image.
-        cost_ratio (float): Share of the MACs with nothing skipped.
-        latency_ms (Mapping[str, float]): ``median`` and ``p90`` of the milliseconds an
-            image takes.
-    """
-
-    name: str
-    metrics: Mapping[str, Any]
-    macs_per_image: float
-    cost_ratio: float
-    latency_ms: Mapping[str, float]
-
-    def __post_init__(self):
-        metrics = {name: _python(value) for name, value in self.metrics.items()}
-        object.__setattr__(self, 'metrics', metrics)
-
-    def score(self, metric: str) -> float:
-        """The value of a metric; not a number where the evaluator gave none."""
-        return self.metrics.get(metric, math.nan)
 
 
 @dataclass
@@ -97,11 +64,11 @@ class OperatingPointReport:
         return pareto_mask(costs, [point.score(self.metric) for point in self.points])
 
     @classmethod
-    def load(cls, path: str | Path) -> OperatingPointReport:
+    def load(cls, path: str | Path) -> 'OperatingPointReport':
         """Read a report from its JSON file."""
         content = json.loads(Path(path).read_text())
         points = [
-            PointResult(**{**point, 'cost_ratio': _python(point['cost_ratio'])})
+            PointResult(**{**point, 'cost_ratio': to_python(point['cost_ratio'])})
             for point in content.pop('points')
         ]
         return cls(**content, points=points)
@@ -210,19 +177,6 @@ def console_for_tables():
 def cell(value: float, digits: int) -> str:
     """A number in a table; a dash for what is not one."""
     return '–' if math.isnan(value) else f'{value:.{digits}f}'
-
-
-def _python(value):
-    """Turn what evaluators return into Python's own numbers, lists and strings."""
-    if value is None:  # how JSON files hold what is not a number
-        return math.nan
-    if isinstance(value, Mapping):
-        return {str(k): _python(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_python(v) for v in value]
-    if hasattr(value, 'tolist'):  # tensors, arrays and NumPy scalars
-        return _python(value.tolist())
-    return value if isinstance(value, (str, int, float)) else str(value)
 
 
 def _json(value):

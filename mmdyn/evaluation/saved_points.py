@@ -1,7 +1,5 @@
 """Operating points that a search found, in a file beside the checkpoint."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,15 +7,7 @@ from typing import Any
 from torch import nn
 
 from mmdyn.operating_point import DynamicModule, OperatingPoint
-
-from .checkpoint_notes import read_note, write_note
-
-__all__ = [
-    'load_operating_points',
-    'outermost_dynamic_module',
-    'points_file',
-    'save_operating_points',
-]
+from mmdyn.utils.sidecar import read_sidecar, write_sidecar
 
 
 def points_file(checkpoint: str | Path) -> Path:
@@ -56,7 +46,7 @@ def save_operating_points(
     """
     found = [dict(name=p.name, settings=dict(p.settings)) for p in points]
     content = dict(**description, points=found)
-    return write_note(points_file(checkpoint), checkpoint, content)
+    return write_sidecar(points_file(checkpoint), checkpoint, content)
 
 
 def load_operating_points(model: nn.Module, checkpoint: str | Path) -> int:
@@ -80,7 +70,7 @@ def load_operating_points(model: nn.Module, checkpoint: str | Path) -> int:
         >>> operating_points(model)
     """
     consequence = ': its points are left out. Search them anew'
-    content = read_note(points_file(checkpoint), checkpoint, consequence)
+    content = read_sidecar(points_file(checkpoint), checkpoint, consequence)
     if content is None:
         return 0
     points = [OperatingPoint(p['name'], p['settings']) for p in content['points']]

@@ -1,13 +1,9 @@
 """Choosing an operating point from a report."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 
-from .report import OperatingPointReport, PointResult
-
-__all__ = ['select_operating_point']
+from mmdyn.evaluation.report import OperatingPointReport, PointResult
 
 
 def select_operating_point(

@@ -4,8 +4,6 @@
 the way to do it in code and to see what was not loaded.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from dataclasses import dataclass
 
@@ -14,9 +12,7 @@ from mmengine.model import BaseModule
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
-from .backbones.base import Backbone
-
-__all__ = ['StockWeights', 'load_stock_weights']
+from mmdyn.models.backbone import Backbone
 
 _COUNTER = 'num_batches_tracked'  # of no effect, and not in every checkpoint
 

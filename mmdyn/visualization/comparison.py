@@ -1,13 +1,9 @@
 """The accuracy–cost curves of several models."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .curve import pareto_mask
-
-__all__ = ['draw_comparison']
+from mmdyn.visualization.curve import pareto_mask
 
 Curve = Sequence[tuple[float, float]]
 

@@ -1,12 +1,8 @@
 """The accuracy–cost curve."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from pathlib import Path
-
-__all__ = ['draw_curve', 'pareto_mask']
 
 
 def pareto_mask(costs: Sequence[float], scores: Sequence[float]) -> list[bool]:

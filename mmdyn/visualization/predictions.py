@@ -1,15 +1,11 @@
 """What a model predicts at its operating points, side by side."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-
-__all__ = ['Prediction', 'Row', 'cost_writer', 'draw_predictions']
 
 PANEL = 3.2  # inches, the width of a panel
 TITLE = 0.5  # inches, the height of two lines

@@ -1,23 +1,19 @@
 """How often predictions are right that are so and so sure."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mmdyn.evaluation.calibration import ReliabilityBins
-
-__all__ = ['draw_reliability']
+    from mmdyn.evaluation.uncertainty.reliability import ReliabilityBins
 
 _STYLES = ('o-', 's--', '^:', 'D-.')
 
 
 def draw_reliability(
     path: str | Path,
-    curves: Mapping[str, ReliabilityBins],
+    curves: 'Mapping[str, ReliabilityBins]',
     title: str = 'Accuracy of equally confident predictions',
 ) -> None:
     """Draw accuracy against confidence (Guo et al., Fig. 4, with bins of equal count).

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from helpers.paths import CONFIGS
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
@@ -14,7 +15,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmdyn import count_macs, operating_points
 from mmdyn.registry import HOOKS
 
-ROOT = Path(__file__).parents[2] / 'configs'
+ROOT = CONFIGS
 SCOPES = dict(segmentation='mmseg', detection='mmdet')
 CONFIGS = [
     f'{folder}/{path.stem}'
@@ -164,10 +165,10 @@ def test_operating_points(name):
     names = [point.name for point in operating_points(build(load(name)))]
     thresholds = ['quick', 'balanced', 'careful']
     expected = {
-        '_mod_': ['full'],
+        '_mod_': ['dense'],
         '_spatial_': ['budget=0.3', 'budget=0.5', 'budget=0.7', 'dense'],
         '_multi-exit_': ['exit=1', 'exit=2', 'exit=3', *thresholds],
         'fcn_cnmm_': [f'exit={number}' for number in range(1, 5)],
-        'rcnn_cnmm_': ['keep=30', 'keep=50', 'keep=70', 'full'],
+        'rcnn_cnmm_': ['keep=30', 'keep=50', 'keep=70', 'dense'],
     }
     assert [names] == [points for part, points in expected.items() if part in name]

@@ -7,12 +7,12 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from helpers.tools import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 from mmengine.runner import Runner
-from test_tools.conftest import ROOT
 
 from mmdyn.datasets.long_tail import CIFAR10LT, CIFAR100LT, exponential_profile
 

@@ -7,9 +7,11 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from mmdyn.engine.channels import check_channels
-from mmdyn.engine.launch import build_runner
-from mmdyn.models.backbones import CNMM, ResNet, SpatialResNet
-from mmdyn.models.layers import spatial_block
+from mmdyn.engine.runner import build_runner
+from mmdyn.methods.cnmm.backbone import CNMM
+from mmdyn.methods.spatial import block as spatial_block
+from mmdyn.methods.spatial.resnet import SpatialResNet
+from mmdyn.models.resnet import ResNet
 
 CHANNELS = [64, 128, 256, 512]
 GIVEN = 'the ResNet gives (64, 128, 256, 512)'

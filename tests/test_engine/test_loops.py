@@ -13,7 +13,7 @@ from mmengine.structures import BaseDataElement
 from torch import nn
 
 from mmdyn import DynamicModule, OperatingPoint, OperatingPointReport
-from mmdyn.engine import OperatingPointTestLoop, OperatingPointValLoop
+from mmdyn.engine.loops import OperatingPointTestLoop, OperatingPointValLoop
 
 SIZE = 10
 
@@ -140,12 +140,12 @@ def test_chosen_points_in_their_order(tmp_path):
 
 def test_static_model_is_tested_once_as_full(tmp_path):
     class Static(Layers):
-        operating_points = (OperatingPoint('full', dict(n=2)),)
+        operating_points = (OperatingPoint('dense', dict(n=2)),)
 
     metrics = make_runner(tmp_path, Static()).test()
     assert metrics['full/macs_per_image'] == 32 and metrics['count/layers'] == 2
     report = json.loads((tmp_path / 'operating_points.json').read_text())
-    assert [(p['name'], p['cost_ratio']) for p in report['points']] == [('full', 1.0)]
+    assert [(p['name'], p['cost_ratio']) for p in report['points']] == [('dense', 1.0)]
 
 
 def test_val_loop_gives_hooks_the_metrics_of_all_points(tmp_path):
@@ -257,7 +257,7 @@ def test_losses_that_models_append_become_metrics(tmp_path, kind):
 
 def test_model_with_nothing_to_count(tmp_path):
     class Nothing(Layers):
-        operating_points = (OperatingPoint('full', dict(n=0)),)
+        operating_points = (OperatingPoint('dense', dict(n=0)),)
 
     make_runner(tmp_path, Nothing()).test()
     report = json.loads((tmp_path / 'operating_points.json').read_text())

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmdyn import OperatingPointReport
-from mmdyn.evaluation import PointResult
 from mmdyn.evaluation.comparison import ReportComparison, load_report
+from mmdyn.evaluation.point_result import PointResult
 
 TOP1 = 'accuracy/top1'
 
@@ -44,7 +44,7 @@ def two():
     thresholds = report(points)
     points = [
         ('soft', {TOP1: 80.0, 'ece': 3.25}, 2e6),
-        ('full', {TOP1: 85.0, 'ece': float('nan')}, 4.02e6),
+        ('dense', {TOP1: 85.0, 'ece': float('nan')}, 4.02e6),
     ]
     return {'thresholds': thresholds, 'gates': report(points, dense=4.02e6)}
 
@@ -75,7 +75,7 @@ def test_points_keep_their_report_and_order(two):
         ('thresholds', 'exit=1', True),
         ('thresholds', 'exit=2', True),
         ('gates', 'soft', True),
-        ('gates', 'full', False),
+        ('gates', 'dense', False),
     ]
 
 
@@ -115,7 +115,7 @@ def test_table(two, capsys):
         ['thresholds', 'exit=1', '70.00', '0.50', '–', '1.00', '0.249', '*'],
         ['thresholds', 'exit=2', '90.00', '–', '–', '4.00', '0.995', '*'],
         ['gates', 'soft', '80.00', '–', '3.25', '2.00', '0.498', '*'],
-        ['gates', 'full', '85.00', '–', '–', '4.02', '1.000'],
+        ['gates', 'dense', '85.00', '–', '–', '4.02', '1.000'],
     ]
     text = ' '.join(' '.join(lines).split())
     assert 'share of 4.02 MMACs' in text and 'both cheaper and better in accuracy' in text
@@ -141,7 +141,7 @@ def test_csv_holds_the_same_numbers(two, tmp_path):
         *('report', 'point', TOP1, 'f1', 'ece', 'macs_per_image', 'cost_ratio', 'pareto')
     ]
     assert [row['report'] for row in rows] == ['thresholds'] * 2 + ['gates'] * 2
-    assert [row['point'] for row in rows] == ['exit=1', 'exit=2', 'soft', 'full']
+    assert [row['point'] for row in rows] == ['exit=1', 'exit=2', 'soft', 'dense']
     assert [float(row[TOP1]) for row in rows] == [70, 90, 80, 85]
     assert [row['f1'] for row in rows] == ['0.5', 'nan', 'nan', 'nan']
     assert [float(row['macs_per_image']) for row in rows] == [1e6, 4e6, 2e6, 4.02e6]
@@ -211,7 +211,7 @@ def test_load_from_file_or_directory(two, tmp_path):
     two['gates'].write(tmp_path)
     loaded = [load_report(tmp_path), load_report(tmp_path / 'operating_points.json')]
     for each in loaded:
-        assert [p.name for p in each.points] == ['soft', 'full']
+        assert [p.name for p in each.points] == ['soft', 'dense']
         assert each.dense_macs_per_image == 4.02e6
     assert math.isnan(loaded[0].points[1].score('ece'))
 

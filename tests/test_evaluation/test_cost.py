@@ -1,11 +1,11 @@
 import pytest
 import torch
+from helpers.reference import macs_by_formula
 from mmengine.analysis import FlopAnalyzer
-from reference import macs_by_formula
 from torch import nn
 
 from mmdyn import CostMeter, count_macs
-from mmdyn.models.backbones import ResNet
+from mmdyn.models.resnet import ResNet
 
 
 @pytest.mark.parametrize('depth', [18, 50])

@@ -4,8 +4,7 @@ import torch
 from torch import nn
 
 from mmdyn import DynamicModule, OperatingPoint
-from mmdyn.evaluation import measure_latency
-from mmdyn.evaluation.latency import time_in_turns
+from mmdyn.evaluation.latency import measure_latency, time_alternately
 
 
 class Sleeper(DynamicModule, nn.Module):
@@ -50,6 +49,6 @@ def test_functions_are_timed_in_turns():
         return call
 
     functions = [sleeper('a', 0.001), sleeper('b', 0.004)]
-    times = time_in_turns(functions, rounds=5, warmup=2)
+    times = time_alternately(functions, rounds=5, warmup=2)
     assert times.shape == (5, 2) and calls == ['a', 'b'] * 7
     assert times[:, 0].min() >= 1 and times[:, 1].min() >= 4

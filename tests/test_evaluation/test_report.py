@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mmdyn import OperatingPointReport, select_operating_point
-from mmdyn.evaluation import PointResult
+from mmdyn.evaluation.point_result import PointResult
 
 
 def point(name, score, macs, ms=1.0, **metrics):
@@ -80,7 +80,7 @@ def test_metrics_of_any_kind(tmp_path):
         missing=float('nan'),
         matrix=[np.int64(3)],
     )
-    report = make([point('full', 1.0, 4e6, **odd)])
+    report = make([point('dense', 1.0, 4e6, **odd)])
     assert report.scalar_metrics() == ['accuracy/top1', 'iou', 'missing']
     report.write(tmp_path)
     content = json.loads((tmp_path / 'operating_points.json').read_text())
@@ -140,9 +140,9 @@ def test_only_points_with_a_score_are_drawn(tmp_path, scores):
 
 
 def test_without_any_score(tmp_path, capsys):
-    report = make([PointResult('full', {}, 4e6, 1.0, dict(median=1.0, p90=2.0))])
+    report = make([PointResult('dense', {}, 4e6, 1.0, dict(median=1.0, p90=2.0))])
     report.print()
-    assert 'full' in capsys.readouterr().out
+    assert 'dense' in capsys.readouterr().out
     assert [path.suffix for path in report.write(tmp_path)] == ['.json', '.csv']
 
 

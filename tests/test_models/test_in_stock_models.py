@@ -1,10 +1,10 @@
 """Our backbones inside stock segmentors and detectors."""
 
 from itertools import product
-from pathlib import Path
 
 import pytest
 import torch
+from helpers.paths import CONFIGS
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
@@ -17,10 +17,7 @@ pytestmark = [
     pytest.mark.usefixtures('restored_scope'),
 ]
 
-FCN = (
-    Path(__file__).parents[2]
-    / 'configs/_base_/mmseg/fcn_r50-d8_4xb2-80k_cityscapes-512x1024.py'
-)
+FCN = CONFIGS / '_base_/mmseg/fcn_r50-d8_4xb2-80k_cityscapes-512x1024.py'
 FASTER_RCNN = 'mmdet::pascal_voc/faster-rcnn_r50_fpn_1x_voc0712.py'
 RETINANET = 'mmdet::pascal_voc/retinanet_r50_fpn_1x_voc0712.py'
 NARROW = dict(base_channels=16, stem_channels=16)

@@ -1,12 +1,15 @@
 import pytest
 import torch
 import torchvision
+from helpers.reference import randomize_norms
 from mmengine.registry import MODELS
 from mmpretrain.models import backbones as stock_backbones
-from reference import randomize_norms
 
-from mmdyn.models import load_stock_weights
-from mmdyn.models.backbones import MobileNetV2MoD, ResNet, ResNetMoD, VGGMoD
+from mmdyn.methods.mod.mobilenet_v2 import MobileNetV2MoD
+from mmdyn.methods.mod.resnet import ResNetMoD
+from mmdyn.methods.mod.vgg import VGGMoD
+from mmdyn.models.resnet import ResNet
+from mmdyn.models.stock_weights import load_stock_weights
 
 nets = torchvision.models
 OURS_AND_TORCHVISION = {

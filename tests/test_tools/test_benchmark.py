@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from test_tools.conftest import run_tool
+from helpers.tools import run_tool
 
 TOOL = 'tools/analysis_tools/benchmark.py'
 MODEL = 'configs/mod/resnet18_mod_200e_cifar10.py'

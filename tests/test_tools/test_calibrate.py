@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from test_tools.conftest import ROOT, run_tool
+from helpers.tools import ROOT, run_tool
 
 CONFIG = """
 _base_ = '{base}'
@@ -142,9 +142,9 @@ def test_a_classifier_without_exits(digits, tmp_path):
     run_tool('tools/analysis_tools/calibrate.py', config, checkpoint, *arguments)
     run_tool('tools/test.py', config, checkpoint, *arguments)
     found = columns(tmp_path)
-    assert list(found) == ['full']
+    assert list(found) == ['dense']
     assert {f'uncertainty/{name}' for name in ('ece', 'coverage', 'set_size')} == set(
-        found['full']
+        found['dense']
     )
 
 

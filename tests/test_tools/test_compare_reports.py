@@ -3,11 +3,11 @@
 import csv
 
 import pytest
+from helpers.tools import run_tool
 from PIL import Image
-from test_tools.conftest import run_tool
 
 from mmdyn import OperatingPointReport
-from mmdyn.evaluation import PointResult
+from mmdyn.evaluation.point_result import PointResult
 
 COMPARE = 'tools/analysis_tools/compare_reports.py'
 

@@ -3,8 +3,8 @@
 import json
 
 import pytest
+from helpers.tools import ROOT, run_tool
 from mmengine.config import Config
-from test_tools.conftest import ROOT, run_tool
 from test_tools.test_other_packages import write_config
 
 pytestmark = pytest.mark.needs_mmcv_ops
@@ -100,11 +100,11 @@ class TestBackbones:
         config = make(scenes, network.format(''))
         config['model'] = dict(backbone=dict(type='mmdyn.ResNet'))
         _, arguments = train(tmp_path, config)
-        check_costs(test(tmp_path, arguments), metric, ['full'])
+        check_costs(test(tmp_path, arguments), metric, ['dense'])
 
     def test_mixture_of_depths(self, tmp_path, scenes, make, network, metric):
         _, arguments = train(tmp_path, make(scenes, network.format('_mod')))
-        check_costs(test(tmp_path, arguments), metric, ['full'])
+        check_costs(test(tmp_path, arguments), metric, ['dense'])
 
     def test_budgets(self, tmp_path, scenes, make, network, metric):
         config = make(scenes, network.format('_spatial'))
@@ -136,7 +136,7 @@ class TestBackbones:
             # A point that keeps too few for these mixing weights is left out.
             kept = [name for name in ('keep=16', 'keep=24', 'keep=32') if name in results]
             assert kept
-            check_costs(results, metric, [*kept, 'full'])
+            check_costs(results, metric, [*kept, 'dense'])
 
 
 def test_segmented_images_leave_where_thresholds_say(tmp_path, scenes):

@@ -10,13 +10,13 @@ import mmseg
 import numpy as np
 import pytest
 import torch
+from helpers.tools import ROOT, run_tool
 from mmengine.config import Config
 from mmengine.registry import DATASETS, METRICS, DefaultScope
 from mmengine.structures import InstanceData
 from PIL import Image
 from scipy.ndimage import binary_dilation, binary_erosion
 from sklearn.datasets import load_digits
-from test_tools.conftest import ROOT, run_tool
 
 TOOL = 'tools/dataset_converters/digits.py'
 NAMES = ['aeroplane', 'bicycle', 'bird', 'boat', 'bottle']

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from test_tools.conftest import CONFIG, ENVIRONMENT, ROOT, run_tool, small
+from helpers.tools import CONFIG, ENVIRONMENT, ROOT, run_tool, small
 
 pytestmark = pytest.mark.skipif(
     torch.cuda.is_available(), reason='two processes would need two GPUs'

@@ -1,8 +1,8 @@
 import torch
+from helpers.reference import macs_by_formula
+from helpers.tools import CONFIG, ROOT, run_tool
 from mmengine.config import Config
 from mmengine.registry import MODELS
-from reference import macs_by_formula
-from test_tools.conftest import CONFIG, ROOT, run_tool
 
 from mmdyn import at_operating_point
 

@@ -7,13 +7,13 @@ from io import BytesIO
 import numpy as np
 import pytest
 import torch
+from helpers.tools import ROOT, run_tool
 from mmengine.config import Config
 from PIL import Image
-from test_tools.conftest import ROOT, run_tool
 from test_tools.test_other_packages import write_config
 
 from mmdyn import OperatingPoint, at_operating_point, count_macs
-from mmdyn.engine.standalone import build_model, forward_arguments, prepared
+from mmdyn.engine.build import build_model, forward_arguments, prepared
 from mmdyn.evaluation.cost import CostMeter
 from mmdyn.evaluation.saved_points import save_operating_points
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.tools import ROOT, run_tool
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 from PIL import Image
 from scipy.io import savemat
-from test_tools.conftest import ROOT, run_tool
 
 CONVERTER = 'tools/dataset_converters/svhn.py'
 CONFIG = ROOT / 'configs' / '_base_' / 'datasets' / 'svhn.py'

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 import torch
-from test_tools.conftest import CONFIG, ENVIRONMENT, ROOT, command, run_tool, small
+from helpers.tools import CONFIG, ENVIRONMENT, ROOT, command, run_tool, small
 
 
 def losses(work_dir):

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmdyn.evaluation.calibration import ReliabilityBins
+from mmdyn.evaluation.uncertainty.reliability import ReliabilityBins
 from mmdyn.visualization.reliability import draw_reliability
 
 BEFORE = ReliabilityBins(np.array([2, 2]), np.array([0.6, 0.9]), np.array([0.5, 0.7]))

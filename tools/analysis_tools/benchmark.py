@@ -4,8 +4,6 @@ example: python tools/analysis_tools/benchmark.py configs/mod/resnet50_mod_100e_
              --baseline mmpretrain::resnet/resnet50_8xb32_in1k.py --batch-size 8
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import platform
@@ -24,7 +22,7 @@ from rich.table import Table
 from torch import nn
 
 from mmdyn import count_macs, load_operating_points, set_operating_point
-from mmdyn.engine.standalone import (
+from mmdyn.engine.build import (
     add_shape_argument,
     build_model,
     check_shape,
@@ -33,9 +31,9 @@ from mmdyn.engine.standalone import (
     random_images,
     read_config,
 )
-from mmdyn.evaluation.latency import time_in_turns
-from mmdyn.evaluation.synthetic_masks import budget_in_force, synthetic_masks
-from mmdyn.models.fitting_weights import load_fitting_checkpoint
+from mmdyn.evaluation.latency import time_alternately
+from mmdyn.methods.spatial.random_masks import active_budget, synthetic_masks
+from mmdyn.utils.checkpoints import load_checkpoint_strictly
 
 DTYPES = dict(fp32=torch.float32, bf16=torch.bfloat16, fp16=torch.float16)
 PROFILED_OPERATORS = 12
@@ -137,12 +135,12 @@ class Contender:
 def at_its_point(args: argparse.Namespace, masks: ExitStack, model: nn.Module) -> None:
     """Load the weights, set the operating point and, if asked for, masks."""
     if args.checkpoint:
-        load_fitting_checkpoint(model, args.checkpoint)
+        load_checkpoint_strictly(model, args.checkpoint)
         load_operating_points(model, args.checkpoint)
     if args.point:
         set_operating_point(model, args.point)
     if args.coherent_masks:
-        budget = budget_in_force(model)
+        budget = active_budget(model)
         masks.enter_context(synthetic_masks(model, lambda: budget))
 
 
@@ -281,7 +279,7 @@ def main() -> None:
 
 
 def measure(contenders: list[Contender], args: argparse.Namespace) -> None:
-    times = time_in_turns(
+    times = time_alternately(
         [contender.run for contender in contenders],
         args.rounds,
         track=partial(track, description='Timing', console=Console(file=sys.stderr)),

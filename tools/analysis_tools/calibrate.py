@@ -9,8 +9,6 @@ validation and test data it calibrates on every other one, and draws the rest.
 example: python tools/analysis_tools/calibrate.py CONFIG CHECKPOINT --alpha 0.05
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from functools import partial
@@ -28,18 +26,18 @@ from mmdyn import (
     load_operating_points,
     operating_points,
 )
-from mmdyn.engine.apart import apart_loaders
-from mmdyn.engine.launch import add_launch_arguments, runner_for_search
-from mmdyn.evaluation.calibration import apply_temperature, reliability_bins
-from mmdyn.evaluation.conformal import METHODS
-from mmdyn.evaluation.predictions import predictions_at_points
+from mmdyn.engine.runner import add_launch_arguments, runner_for_search
+from mmdyn.engine.splits import split_loaders
 from mmdyn.evaluation.report import console_for_tables
-from mmdyn.evaluation.uncertainty import (
+from mmdyn.evaluation.uncertainty.conformal import METHODS
+from mmdyn.evaluation.uncertainty.metric import (
     Calibration,
     Predictions,
     fit_calibration,
     save_calibration,
 )
+from mmdyn.evaluation.uncertainty.predictions import predictions_at_points
+from mmdyn.evaluation.uncertainty.reliability import apply_temperature, reliability_bins
 from mmdyn.operating_point import find_operating_points
 from mmdyn.visualization.reliability import draw_reliability
 
@@ -136,7 +134,7 @@ def main() -> None:
         drawn = find_operating_points(
             model, args.draw or [dense_operating_point(model).name]
         )
-        validation, test = apart_loaders(runner)
+        validation, test = split_loaders(runner)
         if searched:
             runner.logger.warning(
                 f'{searched} operating points were searched for: if on these images, '

@@ -7,8 +7,6 @@ checkpoint, where tools/test.py finds them. No training.
 example: python tools/analysis_tools/cnmm_frontier.py CONFIG CHECKPOINT --points 8
 """
 
-from __future__ import annotations
-
 import argparse
 import csv
 import sys
@@ -23,17 +21,16 @@ from rich.table import Table
 from torch import nn
 
 from mmdyn import OperatingPoint
-from mmdyn.engine.hooks.loss_hook import unwrapped
-from mmdyn.engine.launch import add_launch_arguments, runner_for_search
-from mmdyn.evaluation.frontier import best_within, thin_envelope
+from mmdyn.engine.loss_hook import unwrapped
+from mmdyn.engine.runner import add_launch_arguments, runner_for_search
 from mmdyn.evaluation.report import console_for_tables
 from mmdyn.evaluation.saved_points import (
     outermost_dynamic_module,
     save_operating_points,
 )
-from mmdyn.models.backbones import CNMM
-from mmdyn.models.backbones.cnmm import RANKINGS
-from mmdyn.visualization.frontier import draw_frontier
+from mmdyn.methods.cnmm.backbone import CNMM, RANKINGS
+from mmdyn.methods.cnmm.drawing import draw_frontier
+from mmdyn.methods.cnmm.frontier import best_within, thin_envelope
 
 
 @dataclass(frozen=True)
@@ -106,7 +103,9 @@ def _candidates_at(backbone, stages, exit, whole, rankings, levels) -> list[Row]
     """Networks that end at an exit, ``whole`` being the point with all functions."""
     rows = []
     for ranking in rankings:
-        numbers = [len(functions) for functions in backbone.carvings(stages, ranking)]
+        numbers = [
+            len(functions) for functions in backbone.pruning_sequence(stages, ranking)
+        ]
         if not rows:
             rows.append(Row(whole, exit, numbers[0], None))
         places = np.linspace(0, len(numbers) - 1, levels + 1).round().astype(int)[1:]

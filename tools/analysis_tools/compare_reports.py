@@ -9,8 +9,6 @@ example: python tools/analysis_tools/compare_reports.py thresholds=work_dirs/a \
              joint=work_dirs/b/operating_points.json --out-dir work_dirs/comparison
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

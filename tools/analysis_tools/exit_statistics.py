@@ -9,8 +9,6 @@ that were searched for and saved beside the checkpoint are among those offered.
 example: python tools/analysis_tools/exit_statistics.py CONFIG CHECKPOINT --point balanced
 """
 
-from __future__ import annotations
-
 import argparse
 import csv
 import math
@@ -23,9 +21,9 @@ from rich.console import Console
 from rich.table import Table
 
 from mmdyn import at_operating_point, load_operating_points, operating_points
-from mmdyn.engine import FittingCheckpointHook
-from mmdyn.engine.hooks.loss_hook import unwrapped
-from mmdyn.engine.launch import (
+from mmdyn.engine.fitting_checkpoint_hook import FittingCheckpointHook
+from mmdyn.engine.loss_hook import unwrapped
+from mmdyn.engine.runner import (
     add_launch_arguments,
     build_runner,
     load_config,
@@ -33,15 +31,15 @@ from mmdyn.engine.launch import (
     set_loader_defaults,
     use_pinned_memory,
 )
-from mmdyn.evaluation.exit_statistics import (
+from mmdyn.evaluation.report import console_for_tables
+from mmdyn.methods.multi_exit.classifier import MultiExitClassifier
+from mmdyn.methods.multi_exit.exit_shares import draw_exit_shares
+from mmdyn.methods.multi_exit.exit_statistics import (
     ExitStatistics,
     ExitStatisticsMetric,
     class_groups,
 )
-from mmdyn.evaluation.report import console_for_tables
-from mmdyn.models.multi_exit.classifier import MultiExitClassifier
 from mmdyn.operating_point import find_operating_points
-from mmdyn.visualization.exit_shares import draw_exit_shares
 
 
 def parse_args() -> argparse.Namespace:

@@ -3,8 +3,6 @@
 example: python tools/analysis_tools/get_flops.py CONFIG --shape 224 224
 """
 
-from __future__ import annotations
-
 import argparse
 
 from mmengine.config import DictAction
@@ -17,7 +15,7 @@ from mmdyn import (
     dense_operating_point,
     operating_points,
 )
-from mmdyn.engine.standalone import (
+from mmdyn.engine.build import (
     add_shape_argument,
     build_model,
     check_shape,

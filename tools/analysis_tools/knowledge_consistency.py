@@ -11,8 +11,6 @@ example: python tools/analysis_tools/knowledge_consistency.py CONFIG CHECKPOINT
 BASELINE_CONFIG BASELINE_CHECKPOINT --seeds 3
 """
 
-from __future__ import annotations
-
 import argparse
 import csv
 import statistics
@@ -30,7 +28,8 @@ from mmengine.runner import Runner
 from rich.console import Console
 from rich.table import Table
 
-from mmdyn.engine.launch import (
+from mmdyn.engine.build import read_config
+from mmdyn.engine.runner import (
     add_launch_arguments,
     build_runner,
     load_config,
@@ -38,7 +37,6 @@ from mmdyn.engine.launch import (
     set_loader_defaults,
     use_pinned_memory,
 )
-from mmdyn.engine.standalone import read_config
 from mmdyn.evaluation.report import console_for_tables
 
 NEEDED = ('train_dataloader', 'test_dataloader', 'test_evaluator')
@@ -181,7 +179,7 @@ def collect(
         for i in range(1, stages + 1)
         for n in layers
     ]
-    return rows, scores[0]['baseline']
+    return rows, scores[0]['dense']
 
 
 def print_rows(rows: list[Row], baseline: float, metric: str, console: Console) -> None:

@@ -10,8 +10,6 @@ example: python tools/analysis_tools/search_thresholds.py CONFIG CHECKPOINT \\
              --max-macs 15e6 20e6 --min-accuracy 98
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from dataclasses import dataclass
@@ -21,13 +19,13 @@ from rich.table import Table
 from torch.utils.data import DataLoader
 
 from mmdyn import OperatingPoint, dense_operating_point
-from mmdyn.engine import OperatingPointValLoop
-from mmdyn.engine.apart import apart_loaders
-from mmdyn.engine.launch import add_launch_arguments, runner_for_search
+from mmdyn.engine.loops import OperatingPointValLoop
+from mmdyn.engine.runner import add_launch_arguments, runner_for_search
+from mmdyn.engine.splits import split_loaders
 from mmdyn.evaluation.report import console_for_tables
 from mmdyn.evaluation.saved_points import save_operating_points
-from mmdyn.evaluation.threshold_search import ThresholdSearch, record_exits
-from mmdyn.models.multi_exit.classifier import MultiExitClassifier
+from mmdyn.methods.multi_exit.classifier import MultiExitClassifier
+from mmdyn.methods.multi_exit.threshold_search import ThresholdSearch, record_exits
 
 
 @dataclass(frozen=True)
@@ -151,7 +149,7 @@ def main() -> None:
                 f'{type(model).__name__}'
             )
         model.check_adaptive()
-        search_data, report_data = apart_loaders(runner)
+        search_data, report_data = split_loaders(runner)
         found = search(model, search_data, args)
         metrics = execute(runner, found, report_data)
     except ValueError as error:

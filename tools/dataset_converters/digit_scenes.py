@@ -4,8 +4,6 @@ Brightness alone does not find a digit: the background drifts from dark to brigh
 cross it, and an ink may be darker or brighter than what is under it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple

@@ -32,8 +32,6 @@ examples:
   python tools/dataset_converters/digits.py data/digits-voc --layout voc
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Folders of digit scenes in the form of Cityscapes and of PASCAL VOC."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from xml.etree import ElementTree
 

@@ -9,8 +9,6 @@ files, are to validate on: 68,293, 4,964 and 26,032 images. (JEI-DNN, Regol et a
 example: python tools/dataset_converters/svhn.py data/svhn --mat-dir downloads
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

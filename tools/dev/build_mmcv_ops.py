@@ -6,8 +6,6 @@ has them where pip offers one, and else compiles them. A compiled wheel is kept 
 ``.cache/wheels``, so that a new ``.venv`` need not compile again.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -11,8 +11,6 @@ init_cfg=dict(type='Pretrained', checkpoint=DST, prefix='backbone.').
 example: python tools/model_converters/t2t_vit.py T2T_ViT_7.pth.tar t2t-vit-7.pth
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 import sys

@@ -7,8 +7,6 @@ example: python tools/visualization/ponder_maps.py CONFIG CHECKPOINT \\
              --img cat.jpg --point budget=0.3 --out cat_ponder.png
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path
@@ -16,10 +14,10 @@ from pathlib import Path
 import torch
 
 from mmdyn import at_operating_point
-from mmdyn.engine.standalone import build_model, prepared, read_config, read_image
-from mmdyn.models.fitting_weights import load_fitting_checkpoint
+from mmdyn.engine.build import build_model, prepared, read_config, read_image
+from mmdyn.methods.spatial.ponder_maps import draw_ponder_maps, recorded_masks
 from mmdyn.operating_point import forward_statistics
-from mmdyn.visualization.ponder_maps import draw_ponder_maps, recorded_masks
+from mmdyn.utils.checkpoints import load_checkpoint_strictly
 
 
 def parse_args() -> argparse.Namespace:
@@ -47,7 +45,7 @@ def main() -> None:
     try:
         cfg = read_config(args.config)
         model = build_model(cfg).to(args.device)
-        load_fitting_checkpoint(model, args.checkpoint)
+        load_checkpoint_strictly(model, args.checkpoint)
         image = read_image(args.img)
         with at_operating_point(model, args.point), recorded_masks(model) as masks:
             with torch.no_grad():

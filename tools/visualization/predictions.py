@@ -9,8 +9,6 @@ example: python tools/visualization/predictions.py CONFIG CHECKPOINT \\
              --img street.jpg park.jpg --points exit=1 exit=2 --out predictions.png
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from contextlib import redirect_stdout
@@ -36,10 +34,10 @@ from mmdyn import (
     at_operating_point,
     load_operating_points,
 )
-from mmdyn.engine.standalone import build_model, prepared, read_config, read_image
+from mmdyn.engine.build import build_model, prepared, read_config, read_image
 from mmdyn.evaluation.report import console_for_tables
-from mmdyn.models.fitting_weights import load_if_it_fits
 from mmdyn.operating_point import find_operating_points, trained_operating_points
+from mmdyn.utils.checkpoints import load_weights_strictly
 from mmdyn.visualization.predictions import (
     Prediction,
     Row,
@@ -148,7 +146,7 @@ def predict_all(args: argparse.Namespace) -> list[Row]:
     rows = [Row(Path(file).name, read_image(file), {}) for file in args.img]
     model = build_model(cfg).to(args.device)
     checkpoint = CheckpointLoader.load_checkpoint(args.checkpoint, map_location='cpu')
-    load_if_it_fits(model, checkpoint)
+    load_weights_strictly(model, checkpoint)
     load_operating_points(model, args.checkpoint)
     points = chosen_points(model, args.points)
     visualizer = build_visualizer(cfg, checkpoint)

@@ -1,0 +1,55 @@
+"""Hooks that add losses to those that a model returns."""
+
+from mmengine.hooks import Hook
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from torch import nn
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside of the wrappers for DDP and test-time augmentation."""
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model
+
+
+def check_finds_unused(model: nn.Module, cause: str) -> None:
+    """Check that distributed training can do with parameters that get no gradients.
+
+    Args:
+        model (nn.Module): The runner's model.
+        cause (str): What leaves parameters unused, to begin the message with.
+
+    Raises:
+        ValueError: If the model is wrapped for it and cannot.
+    """
+    wrapper = model if is_model_wrapper(model) else None
+    if not getattr(wrapper, 'find_unused_parameters', True):
+        raise ValueError(
+            f'{cause} leaves parameters unused: distributed training needs '
+            f'find_unused_parameters=True in the config'
+        )
+
+
+class LossHook(Hook):
+    """Base of hooks that see the loss dict of every training forward pass.
+
+    What they put into it is logged, and back-propagated where its name contains
+    ``loss``, under AMP, gradient accumulation and DDP as the model's own losses are.
+    """
+
+    def before_train(self, runner) -> None:
+        model = unwrapped(runner.model)
+        self._handle = model.register_forward_hook(self._on_forward, with_kwargs=True)
+
+    def after_train(self, runner) -> None:
+        self._handle.remove()
+
+    def _on_forward(self, model, args, kwargs, output):
+        mode = kwargs.get('mode', args[2] if len(args) > 2 else 'tensor')
+        if mode != 'loss':
+            return output
+        return self.change_losses(model, args, kwargs, dict(output))
+
+    def change_losses(self, model: nn.Module, args, kwargs, losses: dict) -> dict:
+        """Return the losses to use for these; ``args`` and ``kwargs`` are the model's."""
+        raise NotImplementedError

@@ -1,0 +1,134 @@
+"""Mixture-of-Depths ResNet: CNN Mixture-of-Depths, Cakaj, Mehnert, Yang, 2024.
+
+Every second residual block of a stage works on the few channels that a selector scores
+highest; the rest of the feature map passes untouched.
+"""
+
+from torch import Tensor, nn
+
+from mmdyn.methods.mod.layer import MixtureOfDepths, check_mod_arguments
+from mmdyn.models.residual_block import BasicBlock, Bottleneck, ResidualBlock
+from mmdyn.models.resnet import ResNet
+from mmdyn.operating_point import DynamicModule
+from mmdyn.registry import MODELS
+from mmdyn.utils.validation import check_counts
+
+
+class MoDBlock(ResidualBlock):
+    """A residual block whose branch sees the selected channels alone.
+
+    Args:
+        divisor (int): See :class:`MixtureOfDepths`, as the next two.
+        fusion (str): Where the branch's output is added.
+        reduction (int): How many times narrower the selector's hidden layer is.
+        **kwargs: Arguments of :class:`ResidualBlock`, of a block that keeps its shape.
+    """
+
+    def __init__(self, divisor: int, fusion: str, reduction: int, **kwargs):
+        self.mod_arguments = dict(divisor=divisor, fusion=fusion, reduction=reduction)
+        super().__init__(**kwargs)
+
+    def add_branch(self, planes: int) -> None:
+        self.mod = MixtureOfDepths(self.in_channels, **self.mod_arguments)
+        self.add_narrow_branch(self.mod.num_selected)
+
+    def add_narrow_branch(self, channels: int) -> None:
+        """Create a branch that takes and gives ``channels`` channels."""
+        raise NotImplementedError
+
+    def narrow_branch(self, x: Tensor) -> Tensor:
+        """Compute the branch for the selected channels x (N, k, H, W)."""
+        raise NotImplementedError
+
+    def branch(self, x: Tensor) -> Tensor:
+        return self.mod(x, self.narrow_branch)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.run_branch(x)
+
+
+class MoDBasicBlock(MoDBlock):
+    """Two 3×3 convolutions of k channels; see :class:`MoDBlock`."""
+
+    expansion = BasicBlock.expansion
+
+    def add_narrow_branch(self, channels: int) -> None:
+        self.add_conv(channels, channels, 3, dilation=self.dilation)
+        self.add_conv(channels, channels, 3)
+
+    narrow_branch = BasicBlock.branch
+
+
+class MoDBottleneck(MoDBlock):
+    """1×1, 3×3, 1×1 convolutions of k, k / 4, k channels; see :class:`MoDBlock`."""
+
+    expansion = Bottleneck.expansion
+
+    def add_narrow_branch(self, channels: int) -> None:
+        width = max(1, channels // self.expansion)
+        self.add_conv(channels, width, 1)
+        self.add_conv(width, width, 3, dilation=self.dilation)
+        self.add_conv(width, channels, 1)
+
+    narrow_branch = Bottleneck.branch
+
+
+@MODELS.register_module()
+class ResNetMoD(DynamicModule, ResNet):
+    """ResNet in which blocks 1, 3, 5, … of each stage are Mixture-of-Depths blocks.
+
+    Depths 18, 26, 34 and 42 have basic blocks, 50, 75, 86, 101 and 152 bottlenecks
+    (Table 5). Its cost is lower than a ResNet's, but not switchable: it has the one
+    operating point ``dense``. Checkpoints of a stock ResNet fill all but the MoD blocks.
+
+    Where gradients are off a MoD block changes the output of the block before it in
+    place: a hook that keeps a block's output has to copy it. Outputs of stages stay. The
+    norms of a MoD block see k = C / divisor channels, in a bottleneck k / 4 too: group
+    norms need as many groups as divide these.
+
+    Args:
+        depth (int): Number of layers with weights.
+        divisor (int): The paper's c: a MoD block processes 1 / c of its channels.
+        fusion (str): Where a MoD block adds what it computed: to the ``'first'`` or
+            ``'last'`` channels, or to the ``'original'`` places.
+        reduction (int): How many times narrower a selector's hidden layer is.
+        **kwargs: Arguments of :class:`ResNet`.
+
+    Raises:
+        ValueError: For an unknown depth or fusion, a divisor outside 1…64 (64: the
+            channels of the first block), or a reduction below 1.
+    """
+
+    arch_settings = {
+        18: (BasicBlock, (2, 2, 2, 2)),
+        26: (BasicBlock, (2, 2, 3, 4)),
+        34: (BasicBlock, (3, 4, 6, 3)),
+        42: (BasicBlock, (3, 3, 6, 6)),
+        50: (Bottleneck, (3, 4, 6, 3)),
+        75: (Bottleneck, (3, 4, 14, 3)),
+        86: (Bottleneck, (3, 4, 18, 3)),
+        101: (Bottleneck, (3, 4, 23, 3)),
+        152: (Bottleneck, (3, 8, 36, 3)),
+    }
+    cifar_depths = ()
+    mod_blocks = {BasicBlock: MoDBasicBlock, Bottleneck: MoDBottleneck}
+
+    def __init__(
+        self,
+        depth: int,
+        divisor: int = 64,
+        fusion: str = 'first',
+        reduction: int = 16,
+        **kwargs,
+    ):
+        first_channels = kwargs.get('base_channels') or 64
+        check_counts(base_channels=first_channels)
+        self.mod_arguments = check_mod_arguments(
+            divisor, fusion, reduction, limit=first_channels
+        )
+        super().__init__(depth, **kwargs)
+
+    def make_block(self, index: int, **kwargs) -> nn.Module:
+        if index % 2 == 0:
+            return super().make_block(index, **kwargs)
+        return self.mod_blocks[self.block](**self.mod_arguments, **kwargs)

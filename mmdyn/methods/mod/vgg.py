@@ -1,0 +1,231 @@
+"""Mixture-of-Depths VGG: CNN Mixture-of-Depths, Cakaj, Mehnert, Yang, 2024, Table 11.
+
+VGG has no residual blocks: its convolutions 1, 3, … of each stage, counted from 0, keep
+the shape and become Mixture-of-Depths convolutions.
+"""
+
+from collections.abc import Sequence
+
+from mmcv.cnn import ConvModule
+from mmengine.model import BaseModule, Sequential
+from torch import Tensor, nn
+
+from mmdyn.methods.mod.layer import MixtureOfDepths, check_mod_arguments
+from mmdyn.models.backbone import Backbone, rename_modules
+from mmdyn.models.stages import Stage, cut_into_stages
+from mmdyn.models.stock_stages import vgg_stages
+from mmdyn.operating_point import DynamicModule
+from mmdyn.registry import MODELS
+from mmdyn.utils.validation import (
+    check_between,
+    check_choice,
+    check_counts,
+    check_out_indices,
+    per_stage,
+)
+
+
+class MoDConv(BaseModule):
+    """A 3×3 convolution and norm of the selected channels, added to the map, and a ReLU.
+
+    Args:
+        channels (int): Channels of the input and the output.
+        divisor (int): See :class:`MixtureOfDepths`, as the next two.
+        fusion (str): Where the processed channels are added.
+        reduction (int): How many times narrower the selector's hidden layer is.
+        **kwargs: Further arguments of the narrow :class:`mmcv.cnn.ConvModule`.
+    """
+
+    def __init__(
+        self, channels: int, divisor: int, fusion: str, reduction: int, **kwargs
+    ):
+        super().__init__()
+        self.mod = MixtureOfDepths(channels, divisor, fusion, reduction)
+        k = self.mod.num_selected
+        self.narrow = ConvModule(k, k, 3, act_cfg=None, **kwargs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the block for a feature map x (N, C, H, W), the output of a ReLU."""
+        return self.mod(x, self.narrow)
+
+
+@MODELS.register_module()
+class VGGMoD(DynamicModule, Backbone):
+    """VGG in which convolutions 1, 3, … of each stage are Mixture-of-Depths ones.
+
+    Its cost is lower than a VGG's, but not switchable: it has the one operating point
+    ``dense``. Checkpoints of mmpretrain's and torchvision's VGG fill all but the MoD
+    convolutions. On CIFAR the paper's classifier is mmpretrain's ``StackedLinearClsHead``
+    with ``mid_channels=[512, 512]``, behind ``GlobalAveragePooling``. The paper's VGGs
+    have batch norms, so ours do by default; a stock VGG without them becomes one of ours
+    with ``norm_cfg=None``.
+
+    Where gradients are off a MoD convolution changes the output of the one before it in
+    place: a hook that keeps it has to copy it. Outputs of stages stay.
+
+    Args:
+        depth (int): Number of layers with weights, three linear ones included: 16 or 19.
+        divisor (int): The paper's c: a MoD convolution processes 1 / c of its channels.
+        fusion (str): Where it adds them: to the ``'first'`` or ``'last'`` channels, or to
+            the ``'original'`` places.
+        reduction (int): How many times narrower a selector's hidden layer is.
+        num_classes (int): Above 0: end in VGG's own classifier for images of 224×224
+            (two linear layers of 4,096, dropout 0.5), as mmpretrain's configs ask for;
+            -1: end in feature maps.
+        num_stages (int): Stages to build, 1…5.
+        dilations (Sequence[int] | None): Dilation of each stage. ``None``: 1.
+        out_indices (Sequence[int] | None): Stages, from 0, whose outputs :meth:`forward`
+            returns; ``num_stages`` is the classifier. ``None``: the last.
+        frozen_stages (int): Do not train this many first stages; -1 and 0 freeze nothing.
+        conv_cfg (dict | None): Config of the convolutions.
+        norm_cfg (dict | None): Config of the norms; ``None``: no norms.
+        norm_eval (bool): Keep BN statistics fixed in training.
+        ceil_mode (bool): Round sizes up when pooling.
+        with_last_pool (bool): Whether the last stage pools.
+        init_cfg (dict | list): Initialisation.
+
+    Raises:
+        ValueError: For an unknown depth or fusion, a divisor outside 1…64 (64: the
+            channels of the first block), a stage number that does not exist, or a
+            classifier behind anything but all five stages and their pools.
+    """
+
+    arch_settings: dict[int, tuple[int, ...]] = {
+        16: (2, 2, 3, 3, 3),
+        19: (2, 2, 4, 4, 4),
+    }
+    channels = (64, 128, 256, 512, 512)
+
+    def __init__(
+        self,
+        depth: int,
+        divisor: int = 64,
+        fusion: str = 'first',
+        reduction: int = 16,
+        num_classes: int = -1,
+        num_stages: int = 5,
+        dilations: Sequence[int] | None = None,
+        out_indices: Sequence[int] | None = None,
+        frozen_stages: int = -1,
+        conv_cfg: dict | None = None,
+        norm_cfg: dict | None = dict(type='BN'),
+        norm_eval: bool = False,
+        ceil_mode: bool = False,
+        with_last_pool: bool = True,
+        init_cfg: dict | list | None = [
+            dict(type='Kaiming', layer='Conv2d'),
+            dict(type='Constant', val=1, layer='_BatchNorm'),
+        ],
+    ):
+        super().__init__(init_cfg)
+        check_choice('depth', depth, tuple(self.arch_settings))
+        check_between('num_stages', num_stages, 1, 5)
+        check_between('frozen_stages', frozen_stages, -1, num_stages)
+        self.mod_arguments = check_mod_arguments(
+            divisor, fusion, reduction, limit=self.channels[0]
+        )
+        if num_classes != -1:
+            check_counts(num_classes=num_classes)
+            if num_stages < 5 or not with_last_pool:
+                raise ValueError(
+                    f'num_classes={num_classes} needs num_stages=5 and with_last_pool='
+                    f'True, got {num_stages} and {with_last_pool}'
+                )
+        self.has_classifier = num_classes > 0
+        last = num_stages if self.has_classifier else num_stages - 1
+        self.depth = depth
+        self.num_stages = num_stages
+        self.stage_blocks = self.arch_settings[depth][:num_stages]
+        self.dilations = per_stage('dilations', dilations, (1,) * 5, num_stages)
+        self.out_indices = check_out_indices(out_indices, last)
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
+        self.conv_arguments = dict(bias=True, conv_cfg=conv_cfg, norm_cfg=norm_cfg)
+
+        layers, self.stage_ends = [], []
+        for stage in range(num_stages):
+            layers += self._make_stage(stage)
+            layers.append(nn.MaxPool2d(2, 2, ceil_mode=ceil_mode))
+            if stage == num_stages - 1 and not with_last_pool:
+                layers.pop()
+            self.stage_ends.append(len(layers))
+        self.features = nn.Sequential(*layers)
+        if self.has_classifier:
+            self.classifier = _classifier(num_classes)
+        self.freeze()
+
+    def _make_stage(self, stage: int) -> list[nn.Module]:
+        channels = self.channels[stage]
+        before = self.channels[stage - 1] if stage else 3
+        arguments = dict(
+            padding=self.dilations[stage],
+            dilation=self.dilations[stage],
+            **self.conv_arguments,
+        )
+        return [
+            MoDConv(channels, **self.mod_arguments, **arguments)
+            if index % 2
+            else ConvModule(channels if index else before, channels, 3, **arguments)
+            for index in range(self.stage_blocks[stage])
+        ]
+
+    def stages(self) -> list[list[nn.Module]]:
+        """Modules of each stage, in the order in which they run."""
+        starts = [0, *self.stage_ends]
+        return [list(self.features[a:b]) for a, b in zip(starts, self.stage_ends)]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Compute features of images.
+
+        Args:
+            x (Tensor): Images of shape (N, 3, H, W).
+
+        Returns:
+            tuple[Tensor, ...]: Outputs of the stages in ``out_indices``; of the
+            classifier, (N, num_classes).
+        """
+        outs = []
+        for stage, modules in enumerate(self.stages()):
+            for module in modules:
+                x = module(x)
+            if stage in self.out_indices:
+                outs.append(x)
+        if self.num_stages in self.out_indices:
+            outs.append(self.classifier(x.flatten(1)))
+        return tuple(outs)
+
+    def frozen_modules(self) -> list[nn.Module]:
+        return sum(self.stages()[: max(0, self.frozen_stages)], [])
+
+    def rename_stock_keys(self, state_dict: dict, prefix: str = '') -> None:
+        """Rename torchvision's keys: there norms and ReLUs have numbers of their own."""
+        if f'{prefix}features.0.weight' not in state_dict:
+            return
+        step = 3 if f'{prefix}features.1.running_mean' in state_dict else 2
+        names, theirs, ours = {}, 0, 0
+        for num_convs in self.arch_settings[self.depth]:
+            for _ in range(num_convs):
+                layer = f'{prefix}features.{ours}'
+                names[f'{prefix}features.{theirs}'] = f'{layer}.conv'
+                names[f'{prefix}features.{theirs + 1}'] = f'{layer}.bn'
+                theirs, ours = theirs + step, ours + 1
+            theirs, ours = theirs + 1, ours + 1  # the pool
+        rename_modules(state_dict, names)
+
+
+def _classifier(num_classes: int) -> Sequential:
+    return Sequential(
+        nn.Linear(512 * 7 * 7, 4096),
+        nn.ReLU(inplace=True),
+        nn.Dropout(),
+        nn.Linear(4096, 4096),
+        nn.ReLU(inplace=True),
+        nn.Dropout(),
+        nn.Linear(4096, num_classes),
+        init_cfg=dict(type='Normal', std=0.01, layer='Linear'),
+    )
+
+
+@cut_into_stages.register
+def _(backbone: VGGMoD) -> list[Stage]:
+    return vgg_stages(backbone, backbone.stages())

@@ -1,0 +1,145 @@
+"""Exits that learn from a better teacher: one of them, all of them, or another network.
+
+A Closer Look at Branch Classifiers of Multi-exit Architectures, Lin et al., section III-B
+and Table V.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from torch import Tensor, nn
+
+from mmdyn.models.losses import distillation_loss, scaled_losses
+from mmdyn.registry import MODELS
+from mmdyn.utils.checkpoints import load_checkpoint_strictly
+from mmdyn.utils.validation import check_choice
+
+
+def last_exit(logits: Tensor) -> Tensor:
+    return logits[-1]
+
+
+def mean_ensemble(logits: Tensor) -> Tensor:
+    return logits.mean(0)
+
+
+def weighted_ensemble(logits: Tensor) -> Tensor:
+    """y_t = Σ_j α_j f'_j with α_j = j / Σ j."""
+    weights = torch.arange(1, len(logits) + 1).to(logits)
+    return torch.tensordot(weights / weights.sum(), logits, dims=1)
+
+
+OWN_TEACHERS: dict[str, Callable[[Tensor], Tensor]] = dict(
+    wed=weighted_ensemble, med=mean_ensemble, ofa=last_exit
+)
+
+
+@MODELS.register_module()
+class MultiExitDistillation(nn.Module):
+    """Loss between each exit and a teacher (Lin et al., Eq. 3).
+
+    The loss of all exits is λ Σ CE_i + τ² (1 − λ) Σ KL_i; no gradients reach the teacher.
+
+    Args:
+        teacher (str): ``'wed'``: the ensemble of all exits, weighted by their number;
+            ``'med'``: their mean; ``'ofa'``: the last exit; ``'dk'``: another network,
+            the paper's dark knowledge.
+        weight (float): λ, in [0, 1], the weight of the cross-entropies.
+        temperature (float): τ.
+        model (dict | None): Config of the teacher's model, for ``'dk'``: a classifier
+            that takes images as the student's preprocessor leaves them.
+        checkpoint (str | None): Its weights, for ``'dk'``. They are read when training
+            begins and are in no checkpoint of the student.
+
+    Raises:
+        ValueError: For another teacher, a weight or temperature out of range, ``'dk'``
+            without a model and a checkpoint, or the others with one.
+
+    Example:
+        >>> distillation = dict(type='mmdyn.MultiExitDistillation', teacher='wed')
+    """
+
+    def __init__(
+        self,
+        teacher: str = 'wed',
+        weight: float = 0.9,
+        temperature: float = 1.0,
+        model: dict | None = None,
+        checkpoint: str | None = None,
+    ):
+        super().__init__()
+        check_choice('teacher', teacher, (*OWN_TEACHERS, 'dk'))
+        if not 0 <= weight <= 1:
+            raise ValueError(f'weight must lie in [0, 1], got {weight!r}')
+        if not temperature > 0:
+            raise ValueError(f'temperature must be above 0, got {temperature!r}')
+        given = dict(model=model, checkpoint=checkpoint)
+        wrong = [
+            name for name, value in given.items() if (value is None) == (teacher == 'dk')
+        ]
+        if wrong:
+            needs = 'needs' if teacher == 'dk' else 'has no use for'
+            raise ValueError(f'teacher={teacher!r} {needs} {" and ".join(wrong)}')
+        self.teacher = teacher
+        self.weight = weight
+        self.temperature = temperature
+        self.model = model
+        self.checkpoint = checkpoint
+        # In a list, so that it is no part of the student: not in its parameters,
+        # checkpoints and modes.
+        self._network: list[nn.Module] = []
+
+    def init_weights(self) -> None:
+        """Read the teacher's weights; a training begins with this."""
+        if self.teacher == 'dk' and not self._network:
+            network = MMENGINE_MODELS.build(self.model)
+            load_checkpoint_strictly(network, self.checkpoint)
+            self._network.append(network.eval().requires_grad_(False))
+
+    def losses(self, model, inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
+        """As of ``SumOfExits``, with ``exit1.loss_distillation`` and so on.
+
+        Args:
+            model (MultiExitClassifier): The model.
+            inputs (Tensor): The preprocessed images (N, C, H, W).
+            data_samples (list[DataSample]): Their annotations.
+
+        Returns:
+            dict[str, Tensor]: λ CE_i and τ² (1 − λ) KL_i of each exit.
+        """
+        logits = model.training_logits(inputs)
+        losses = scaled_losses(model.losses_of_logits(logits, data_samples), self.weight)
+        terms = self(list(logits.values()), inputs)
+        for exit, term in zip(logits, terms):
+            losses[f'exit{exit + 1}.loss_distillation'] = term
+        return losses
+
+    def forward(self, logits: Sequence[Tensor], images: Tensor) -> list[Tensor]:
+        """Compute τ² (1 − λ) KL_i of each exit.
+
+        Args:
+            logits (Sequence[Tensor]): Logits (N, K) of exits 1 to M.
+            images (Tensor): The preprocessed images (N, C, H, W).
+
+        Returns:
+            list[Tensor]: A scalar for each exit.
+        """
+        with torch.no_grad():
+            target = self._teacher_logits(logits, images)
+        return [
+            (1 - self.weight) * distillation_loss(each, target, self.temperature)
+            for each in logits
+        ]
+
+    def _teacher_logits(self, logits: Sequence[Tensor], images: Tensor) -> Tensor:
+        if self.teacher in OWN_TEACHERS:
+            return OWN_TEACHERS[self.teacher](torch.stack(list(logits)).float())
+        self.init_weights()
+        target = self._network[0].to(images.device)(images, mode='tensor')
+        if target.shape != logits[0].shape:
+            raise ValueError(
+                f'the teacher gives logits {tuple(target.shape)}, the exits '
+                f'{tuple(logits[0].shape)}'
+            )
+        return target

@@ -1,0 +1,200 @@
+"""Who leaves at which exit, and how often the answer given there is right.
+
+A Closer Look at Branch Classifiers of Multi-exit Architectures, Lin et al., sections
+V-C.2 and V-F, Figs. 5, 9 and 10.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from mmengine.evaluator import BaseMetric
+
+GROUP_FRACTIONS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
+"""The paper's groups of 50 to 500 classes of 1,000 (Fig. 10)."""
+
+
+@dataclass(frozen=True)
+class ExitStatistics:
+    """Samples of each class that left at each exit, and those of them that were right.
+
+    Shares and accuracies lie in [0, 1]; they are not a number where there is no sample.
+
+    Args:
+        samples (np.ndarray): Integers (K, M) for K classes and M exits.
+        correct (np.ndarray): Integers (K, M).
+    """
+
+    samples: np.ndarray
+    correct: np.ndarray
+
+    @classmethod
+    def count(
+        cls,
+        exits: Sequence[int],
+        correct: Sequence[bool],
+        classes: Sequence[int],
+        num_exits: int,
+        num_classes: int,
+    ) -> 'ExitStatistics':
+        """Count samples.
+
+        Args:
+            exits (Sequence[int]): Number (from 1) of the exit of each of N samples.
+            correct (Sequence[bool]): Whether each prediction is right (N).
+            classes (Sequence[int]): Its class (N), from 0.
+            num_exits (int): M.
+            num_classes (int): K.
+
+        Returns:
+            ExitStatistics: The counts.
+
+        Raises:
+            ValueError: If the three differ in length, or an exit or a class does not
+                exist.
+        """
+        exits, classes = np.asarray(exits, dtype=int), np.asarray(classes, dtype=int)
+        correct = np.asarray(correct, dtype=bool)
+        if not len(exits) == len(correct) == len(classes):
+            raise ValueError(
+                f'exits, correct and classes must be of one length, got {len(exits)}, '
+                f'{len(correct)} and {len(classes)}'
+            )
+        _check_within('exits', exits, 1, num_exits)
+        _check_within('classes', classes, 0, num_classes - 1)
+        counts = np.zeros((2, num_classes, num_exits), dtype=int)
+        np.add.at(counts[0], (classes, exits - 1), 1)
+        np.add.at(counts[1], (classes, exits - 1), correct)
+        return cls(*counts)
+
+    @property
+    def shares(self) -> np.ndarray:
+        """Share of all samples that leave at each exit (M)."""
+        return _ratio(self.samples.sum(0), self.samples.sum())
+
+    @property
+    def accuracies(self) -> np.ndarray:
+        """Accuracy of each exit on the samples that leave there (M)."""
+        return _ratio(self.correct.sum(0), self.samples.sum(0))
+
+    @property
+    def accuracy(self) -> float:
+        """Accuracy on all samples."""
+        return float(_ratio(self.correct.sum(), self.samples.sum()))
+
+    @property
+    def class_shares(self) -> np.ndarray:
+        """Share of the samples of each class that leave at each exit (K, M)."""
+        return _ratio(self.samples, self.samples.sum(1, keepdims=True))
+
+    @property
+    def class_exit_accuracies(self) -> np.ndarray:
+        """Accuracy on the samples of each class that leave at each exit (K, M)."""
+        return _ratio(self.correct, self.samples)
+
+    @property
+    def class_accuracies(self) -> np.ndarray:
+        """Accuracy on the samples of each class (K)."""
+        return _ratio(self.correct.sum(1), self.samples.sum(1))
+
+
+@dataclass(frozen=True)
+class ClassGroup:
+    """Classes of which the most, or the fewest, samples leave at exit 1 (Fig. 10, left).
+
+    Args:
+        most (bool): Whether they are those with the most samples that leave.
+        classes (int): How many.
+        first_exit_share (float): Mean over the classes of the share of their samples that
+            leaves at exit 1, in [0, 1].
+        accuracy (float): Mean over the classes of their accuracy, in [0, 1].
+    """
+
+    most: bool
+    classes: int
+    first_exit_share: float
+    accuracy: float
+
+
+def class_groups(statistics: ExitStatistics) -> list[ClassGroup]:
+    """Compare classes that leave early with those that leave late (Fig. 10, left).
+
+    Classes are sorted by the share that leaves at exit 1, and groups of 5 to 50 % of them
+    taken from either end. Classes without samples are in no group.
+
+    Args:
+        statistics (ExitStatistics): Of one operating point.
+
+    Returns:
+        list[ClassGroup]: Groups of the fewest from small to large, then of the most.
+    """
+    present = statistics.samples.sum(1) > 0
+    shares = statistics.class_shares[present, 0]
+    accuracies = statistics.class_accuracies[present]
+    sizes = sorted({max(1, round(f * len(shares))) for f in GROUP_FRACTIONS})
+    return [
+        ClassGroup(most, size, float(shares[best].mean()), float(accuracies[best].mean()))
+        for most, order in (
+            (False, np.argsort(shares, kind='stable')),
+            (True, np.argsort(-shares, kind='stable')),
+        )
+        for size in sizes
+        if len(best := order[:size])
+    ]
+
+
+class ExitStatisticsMetric(BaseMetric):
+    """Collects what each sample's exit was and whether its answer is right.
+
+    For predictions of one label with ``exit_index``, ``pred_label`` and ``gt_label``, as
+    of ``mmdyn.MultiExitClassifier``. The metrics it returns are the share of the samples
+    at each exit and the accuracy on them, both in percent; the latter is not a number
+    where nobody left.
+
+    Args:
+        num_exits (int): Number of exits, the last included.
+        num_classes (int): Number of classes.
+
+    Attributes:
+        statistics (ExitStatistics | None): Counts of the latest evaluation, over all
+            ranks; on the main one only.
+    """
+
+    default_prefix = 'exits'
+
+    def __init__(self, num_exits: int, num_classes: int):
+        super().__init__()
+        self.num_exits = num_exits
+        self.num_classes = num_classes
+        self.statistics: ExitStatistics | None = None
+
+    def process(self, data_batch, data_samples: Sequence[dict]) -> None:
+        """Keep exit, correctness and class of each sample."""
+        for sample in data_samples:
+            label = int(sample['gt_label'])
+            correct = int(sample['pred_label']) == label
+            self.results.append((int(sample['exit_index']), correct, label))
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """Count the samples of all ranks."""
+        exits, correct, labels = zip(*results)
+        self.statistics = ExitStatistics.count(
+            exits, correct, labels, self.num_exits, self.num_classes
+        )
+        metrics = {}
+        columns = (self.statistics.shares, self.statistics.accuracies)
+        for exit, (share, accuracy) in enumerate(zip(*columns), 1):
+            metrics[f'share_{exit}'] = 100 * float(share)
+            metrics[f'accuracy_{exit}'] = 100 * float(accuracy)
+        return metrics
+
+
+def _check_within(name: str, values: np.ndarray, lowest: int, highest: int) -> None:
+    outside = sorted(set(values[(values < lowest) | (values > highest)].tolist()))
+    if outside:
+        raise ValueError(f'{name} must lie in {lowest}…{highest}, got {outside}')
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid='ignore'):
+        return np.true_divide(part, whole)

@@ -1,0 +1,276 @@
+"""What adding exits did to a backbone: can the plain backbone's features be told from it?
+
+A Closer Look at Branch Classifiers of Multi-exit Architectures, Lin et al., section IV-C,
+after Knowledge Consistency between Neural Networks and Beyond, Liang et al.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from mmcv.cnn import ConvModule
+from mmengine.model import BaseModel, revert_sync_batchnorm
+from mmpretrain.models import ImageClassifier
+from mmpretrain.structures import DataSample
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+
+from mmdyn.methods.multi_exit.classifier import MultiExitClassifier
+from mmdyn.models.stages import Stage, Walk, cut_into_stages, identity
+from mmdyn.operating_point import DENSE, DynamicModule, OperatingPoint
+from mmdyn.registry import MODELS
+from mmdyn.utils.checkpoints import load_checkpoint_strictly
+
+
+def reconstruction(in_channels: int, out_channels: int, layers: int) -> nn.Sequential:
+    """F_N ∘ … ∘ F_0 of Eq. 4, with 3×3 convolutions.
+
+    Args:
+        in_channels (int): Channels of the features to start from.
+        out_channels (int): Channels of the features to reconstruct.
+        layers (int): N. F_0 is one convolution, each of F_1 to F_N a convolution, a batch
+            norm and a ReLU; what N ≥ 1 gives is never negative.
+
+    Returns:
+        nn.Sequential: A network that keeps height and width.
+    """
+    linear = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+    others = [
+        ConvModule(out_channels, out_channels, 3, padding=1, norm_cfg=dict(type='BN'))
+        for _ in range(layers)
+    ]
+    return nn.Sequential(linear, *others)
+
+
+@MODELS.register_module()
+class KnowledgeConsistency(DynamicModule, BaseModel):
+    """Reconstructs the features of a plain network from those of one with exits.
+
+    Both networks are frozen. For each stage i but the last and each N of ``layers``, a
+    network F_N ∘ … ∘ F_0 learns, by the mean squared error, to give the baseline's
+    features Z_i^b from the features Z_i of the multi-exit network (Eq. 4). Its operating
+    points are ``stage=i,layers=N``, at which what was reconstructed goes through the
+    rest of the baseline in the place of Z_i^b, and ``baseline``, the plain network: the
+    closer their accuracies, the less the exits disrupted the backbone.
+
+    The frozen networks are no submodules: neither parameters nor checkpoints hold them,
+    and training mode does not reach them. Both see the same preprocessed images.
+
+    Args:
+        multi_exit (dict | nn.Module): An ``mmdyn.MultiExitClassifier``.
+        baseline (dict | nn.Module): An ``ImageClassifier`` whose backbone has the same
+            stages, which pass on nothing but their features: no ``mmdyn.CNMM`` or
+            ``mmdyn.MSDNet``.
+        multi_exit_checkpoint (str | None): Weights of ``multi_exit``, if it is a config.
+        baseline_checkpoint (str | None): Weights of ``baseline``, if it is a config.
+        layers (Sequence[int]): The N to compare, 0 being a linear map.
+        data_preprocessor (dict | nn.Module | None): As in ``ImageClassifier``; ``None``:
+            that of the two networks, which have to agree.
+
+    Raises:
+        ValueError: For a network of another type, a config without a checkpoint or the
+            reverse, a checkpoint that does not fit, backbones that differ in number or
+            stride of their stages, a baseline whose stages pass on more, preprocessors
+            that differ, or ``layers`` that are not different numbers from 0 on.
+
+    Example:
+        >>> model = dict(
+        ...     type='mmdyn.KnowledgeConsistency',
+        ...     multi_exit=dict(type='mmdyn.MultiExitClassifier', ...),
+        ...     multi_exit_checkpoint='multi_exit.pth',
+        ...     baseline=dict(type='ImageClassifier', ...),
+        ...     baseline_checkpoint='baseline.pth')
+    """
+
+    def __init__(
+        self,
+        multi_exit: dict | nn.Module,
+        baseline: dict | nn.Module,
+        multi_exit_checkpoint: str | None = None,
+        baseline_checkpoint: str | None = None,
+        layers: Sequence[int] = (0, 1, 2, 3),
+        data_preprocessor: dict | nn.Module | None = None,
+    ):
+        networks = [
+            _frozen('multi_exit', multi_exit, multi_exit_checkpoint),
+            _frozen('baseline', baseline, baseline_checkpoint),
+        ]
+        _check_types(*networks)
+        if data_preprocessor is None:
+            data_preprocessor = _common_preprocessor(*networks)
+        elif isinstance(data_preprocessor, dict):
+            data_preprocessor = {'type': 'ClsDataPreprocessor', **data_preprocessor}
+        super().__init__(data_preprocessor=data_preprocessor)
+        self._networks = networks  # in a list, so that they are no submodules
+        self.layers = _checked_layers(layers)
+        ours, theirs = self._stages()
+        _check_stages(ours, theirs)
+        self.reconstructions = nn.ModuleDict(
+            {
+                _key(i, n): reconstruction(a.out_channels, b.out_channels, n)
+                for i, (a, b) in enumerate(zip(ours[:-1], theirs[:-1]), 1)
+                for n in self.layers
+            }
+        )
+
+    @property
+    def multi_exit(self) -> MultiExitClassifier:
+        """The frozen network with exits."""
+        return self._networks[0]
+
+    @property
+    def baseline(self) -> ImageClassifier:
+        """The frozen network without exits."""
+        return self._networks[1]
+
+    def _apply(self, fn: Callable, *args, **kwargs):
+        # What moves and casts submodules has to reach the frozen networks too.
+        for network in self._networks:
+            network._apply(fn, *args, **kwargs)
+        return super()._apply(fn, *args, **kwargs)
+
+    def _stages(self) -> tuple[list[Stage], list[Stage]]:
+        ours, theirs = (cut_into_stages(network.backbone) for network in self._networks)
+        return ours, theirs
+
+    @property
+    def operating_points(self) -> tuple[OperatingPoint, ...]:
+        """Stages from first to last, in each the N of ``layers``; last the baseline."""
+        number = len(cut_into_stages(self.baseline.backbone))
+        return (
+            *(
+                OperatingPoint(f'stage={i},layers={n}', dict(stage=i, layers=n))
+                for i in range(1, number)
+                for n in self.layers
+            ),
+            DENSE,
+        )
+
+    def forward(
+        self,
+        inputs: Tensor,
+        data_samples: list[DataSample] | None = None,
+        mode: str = 'tensor',
+    ):
+        """Run at the active operating point, or compute the losses of all points.
+
+        Args:
+            inputs (Tensor): Images of shape (N, C, H, W).
+            data_samples (list[DataSample] | None): Samples to write predictions to.
+            mode (str): ``'tensor'``, ``'predict'`` or ``'loss'``.
+
+        Returns:
+            Tensor | list[DataSample] | dict[str, Tensor]: Logits (N, K); predictions of
+            the baseline's head; losses.
+
+        Raises:
+            ValueError: For another mode.
+        """
+        if mode == 'loss':
+            return self.loss(inputs)
+        if mode == 'tensor':
+            return self.baseline.head(self._head_inputs(inputs))
+        if mode == 'predict':
+            return self.baseline.head.predict(self._head_inputs(inputs), data_samples)
+        raise ValueError(f"mode must be 'tensor', 'predict' or 'loss', got {mode!r}")
+
+    def loss(self, inputs: Tensor) -> dict[str, Tensor]:
+        """Compute the mean squared errors of all reconstructions in one pass.
+
+        Args:
+            inputs (Tensor): Images of shape (N, C, H, W).
+
+        Returns:
+            dict[str, Tensor]: Scalars with names like ``loss_stage1_n0``.
+        """
+        losses = {}
+        # Each stage is a part of its own.
+        walks = [Walk([[stage] for stage in s[:-1]], inputs) for s in self._stages()]
+        for i in range(1, len(self._stages()[0])):
+            with torch.no_grad():
+                features, target = (next(walk) for walk in walks)
+            for n in self.layers:
+                found = self.reconstructions[_key(i, n)](features)
+                losses[f'loss_{_key(i, n)}'] = mse_loss(found, target)
+        return losses
+
+    def _head_inputs(self, x: Tensor) -> tuple[Tensor, ...]:
+        """What the baseline's head gets from images at the active operating point."""
+        settings = self.operating_point.settings
+        ours, theirs = self._stages()
+        stage = settings.get('stage', 0)
+        if stage:
+            features = next(Walk([ours[:stage]], x))
+            x = self.reconstructions[_key(stage, settings['layers'])](features)
+        features = (next(Walk([theirs[stage:]], x)),)
+        return self.baseline.neck(features) if self.baseline.with_neck else features
+
+
+def _key(stage: int, layers: int) -> str:
+    return f'stage{stage}_n{layers}'
+
+
+def _frozen(name: str, network: dict | nn.Module, checkpoint: str | None) -> nn.Module:
+    if isinstance(network, dict) == (checkpoint is None):
+        raise ValueError(
+            f'{name} needs either a config and {name}_checkpoint or a module, got '
+            f'{type(network).__name__} and {checkpoint!r}'
+        )
+    if isinstance(network, dict):
+        network = revert_sync_batchnorm(MODELS.build(network))
+        load_checkpoint_strictly(network, checkpoint)
+    return network.eval().requires_grad_(False)
+
+
+def _check_types(multi_exit: nn.Module, baseline: nn.Module) -> None:
+    if not isinstance(multi_exit, MultiExitClassifier):
+        raise ValueError(
+            f'multi_exit must be an mmdyn.MultiExitClassifier, got a '
+            f'{type(multi_exit).__name__}'
+        )
+    if not (isinstance(baseline, ImageClassifier) and baseline.with_head):
+        raise ValueError(
+            f'baseline must be an ImageClassifier with a head, got a '
+            f'{type(baseline).__name__}'
+        )
+
+
+def _common_preprocessor(multi_exit: nn.Module, baseline: nn.Module) -> nn.Module:
+    ours, theirs = (_preprocessing(network) for network in (multi_exit, baseline))
+    if ours != theirs:
+        raise ValueError(
+            f'both networks must preprocess images alike; multi_exit: {ours}, baseline: '
+            f'{theirs}'
+        )
+    return multi_exit.data_preprocessor
+
+
+def _preprocessing(network: nn.Module) -> dict:
+    names = ('mean', 'std', 'to_rgb', 'pad_size_divisor', 'pad_value')
+    settings = {n: getattr(network.data_preprocessor, n, None) for n in names}
+    return {
+        name: value.flatten().tolist() if isinstance(value, Tensor) else value
+        for name, value in settings.items()
+    }
+
+
+def _check_stages(ours: list[Stage], theirs: list[Stage]) -> None:
+    strides = [[stage.stride for stage in stages] for stages in (ours, theirs)]
+    if strides[0] != strides[1]:
+        raise ValueError(
+            f'both backbones need stages of the same number and strides; multi_exit: '
+            f'{len(ours)} of strides {strides[0]}, baseline: {len(theirs)} of strides '
+            f'{strides[1]}'
+        )
+    if any(stage.features is not identity for stage in theirs):
+        raise ValueError(
+            'the stages of the baseline pass on more than their features, which cannot '
+            'be replaced then'
+        )
+
+
+def _checked_layers(layers: Sequence[int]) -> tuple[int, ...]:
+    layers = tuple(layers)
+    valid = all(isinstance(n, int) and n >= 0 for n in layers)
+    if not layers or not valid or len(set(layers)) < len(layers):
+        raise ValueError(f'layers must be different numbers from 0 on, got {layers}')
+    return layers

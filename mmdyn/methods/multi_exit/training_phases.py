@@ -1,0 +1,49 @@
+"""In which order the exits of a network and its backbone are trained.
+
+A Closer Look at Branch Classifiers of Multi-exit Architectures, Lin et al., section V-D.
+"""
+
+from typing import NamedTuple
+
+from mmdyn.utils.validation import check_choice
+
+
+class TrainingPhase(NamedTuple):
+    """What is trained at a time; the rest is computed as in inference, if at all.
+
+    Args:
+        exits (tuple[int, ...]): Places of the exits that are trained, from 0.
+        frozen_parts (int): How many of the backbone's parts, from the first, are not; a
+            part leads from one exit to the next.
+    """
+
+    exits: tuple[int, ...]
+    frozen_parts: int = 0
+
+
+def training_phases(strategy: str, num_exits: int) -> list[TrainingPhase]:
+    """The phases of a training strategy.
+
+    Args:
+        strategy (str): ``'cooperative'``: everything together (Eq. 2).
+            ``'branches_only'``: the backbone with the last exit, then the other exits.
+            ``'stage_wise'``: the part of the backbone before each exit with that exit,
+            one after the other.
+        num_exits (int): Number of exits M.
+
+    Returns:
+        list[TrainingPhase]: One phase after the other.
+
+    Raises:
+        ValueError: For another strategy.
+    """
+    check_choice('strategy', strategy, ('cooperative', 'branches_only', 'stage_wise'))
+    everything = tuple(range(num_exits))
+    if strategy == 'cooperative':
+        return [TrainingPhase(everything)]
+    if strategy == 'branches_only':
+        return [
+            TrainingPhase(everything[-1:]),
+            TrainingPhase(everything[:-1], frozen_parts=num_exits),
+        ]
+    return [TrainingPhase((exit,), frozen_parts=exit) for exit in everything]

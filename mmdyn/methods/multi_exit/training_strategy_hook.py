@@ -1,0 +1,89 @@
+"""Train exits and backbone together, or one after the other.
+
+A Closer Look at Branch Classifiers of Multi-exit Architectures, Lin et al., section V-D.
+"""
+
+from mmengine.hooks import Hook
+
+from mmdyn.engine.loss_hook import check_finds_unused, unwrapped
+from mmdyn.methods.multi_exit.training_phases import training_phases
+from mmdyn.models.stages import cuttable
+from mmdyn.registry import HOOKS
+from mmdyn.utils.validation import check_between
+
+
+@HOOKS.register_module()
+class TrainingStrategyHook(Hook):
+    """Move a ``MultiExitClassifier`` through the phases of a training strategy.
+
+    The iterations are cut into as many parts of one length as there are phases (the paper
+    trains each stage for all the epochs of a cooperative training: multiply them); give
+    the learning rate a schedule that starts again with each. What a phase does not train
+    has no gradients and keeps its running statistics. In distributed training set
+    ``find_unused_parameters=True`` in the config.
+
+    Args:
+        strategy (str): ``'cooperative'``, ``'branches_only'`` (the backbone with the last
+            exit, then the other exits) or ``'stage_wise'`` (from the first exit to the
+            last, each with the part of the backbone before it).
+        first_phase (int): Phase to begin with, from 1: 2 of ``'branches_only'`` takes
+            the backbone and the last exit from a checkpoint.
+
+    Raises:
+        ValueError: For another strategy or phase, and when training begins for a model
+            that is not a ``MultiExitClassifier``, whose exits learn from one another, or
+            that has no stages (``mmdyn.CNMM``, stage-wise).
+
+    Example:
+        >>> custom_hooks = [
+        ...     dict(type='mmdyn.TrainingStrategyHook', strategy='stage_wise')]
+    """
+
+    def __init__(self, strategy: str, first_phase: int = 1):
+        training_phases(strategy, num_exits=2)  # refuses what it does not know
+        self.strategy = strategy
+        self.first_phase = first_phase
+
+    def before_train(self, runner) -> None:
+        model = unwrapped(runner.model)
+        if not hasattr(model, 'training_phase'):
+            raise ValueError(
+                f'training strategies are those of a MultiExitClassifier, got a '
+                f'{type(model).__name__}'
+            )
+        phases = training_phases(self.strategy, model.num_exits)
+        check_between('first_phase', self.first_phase, 1, len(phases))
+        self.phases = phases[self.first_phase - 1 :]
+        if model.distillation and self.strategy != 'cooperative':
+            raise ValueError(
+                f'distillation needs all exits in every iteration: strategy must be '
+                f"'cooperative', got {self.strategy!r}"
+            )
+        stage_wise = cuttable(model.backbone).trains_stage_wise
+        if self.strategy == 'stage_wise' and not stage_wise:
+            raise ValueError(
+                f'a {type(model.backbone).__name__} has no stages to train one after the '
+                f'other: functions lead from each part to all later ones'
+            )
+        if self.first_phase > 1 and not runner._has_loaded:
+            runner.logger.warning(
+                f'Training begins with phase {self.first_phase}, but no checkpoint was '
+                f'loaded: what the phases before it train is as it was initialised'
+            )
+        if self.strategy != 'cooperative':
+            check_finds_unused(runner.model, f'strategy={self.strategy!r}')
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
+        model = unwrapped(runner.model)
+        phase = self.phases[runner.iter * len(self.phases) // runner.max_iters]
+        if phase != model.training_phase:
+            model.training_phase = phase
+            # Those that were accumulated are of the phase before.
+            runner.optim_wrapper.zero_grad()
+            exits = ', '.join(str(exit + 1) for exit in phase.exits)
+            runner.logger.info(
+                f'From now on exits {exits} are trained, with the backbone before exit '
+                f'{phase.frozen_parts} as it is'
+                if phase.frozen_parts
+                else f'From now on exits {exits} are trained, with the backbone'
+            )

@@ -1,0 +1,224 @@
+"""Residual blocks that compute some positions of an image, as many as a budget allows.
+
+Budget-aware Dynamic Spatially Adaptive Inference, Zampokas, Bouganis, Tzovaras. A block
+has one mask unit and one set of norms for each budget; all budgets share the
+convolutions. What is executed is relu(skip + mask × branch).
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from mmcv.cnn import build_norm_layer
+from torch import Tensor, nn
+
+from mmdyn.methods.spatial.block_cost import BlockCost
+from mmdyn.methods.spatial.mask_unit import MaskSchedule, MaskUnit
+from mmdyn.methods.spatial.ops.break_even import BlockKind, break_even_share
+from mmdyn.methods.spatial.ops.positions import dilate
+from mmdyn.methods.spatial.ops.residual import dense_residual, sparse_residual
+from mmdyn.models.folding import FoldedConvs, can_fold
+from mmdyn.models.residual_block import BasicBlock, Bottleneck, ResidualBlock
+
+EXECUTIONS = ('masked', 'sparse', 'auto')
+
+
+def budget_key(budget: float) -> str:
+    """How a budget appears in the keys of a state dict: ``'0_3'`` for 0.3."""
+    return f'{budget:g}'.replace('.', '_')
+
+
+class BudgetModules(nn.Module):
+    """What a block has for one budget alone: a mask unit and norms."""
+
+    def __init__(self, mask_unit: MaskUnit, norms: dict[str, nn.Module]):
+        super().__init__()
+        self.mask_unit = mask_unit
+        for name, norm in norms.items():
+            self.add_module(name, norm)
+
+
+class SpatialBlock(ResidualBlock):
+    """A residual block whose branch is computed where a mask says so.
+
+    Where gradients are off, a block may change its input, the output of a ReLU, in place.
+
+    Args:
+        budgets (Sequence[float]): Budgets to have modules for.
+        cell (int): See :class:`MaskUnit`.
+        schedule (MaskSchedule): See :class:`MaskUnit`.
+        execution (str): ``'masked'``, ``'sparse'`` or ``'auto'``; see
+            :class:`mmdyn.methods.spatial.resnet.SpatialResNet`.
+        **kwargs: Arguments of :class:`ResidualBlock`.
+
+    Attributes:
+        budget (float | None): The active budget; ``None`` computes every position with
+            the stock norms.
+        cost (BlockCost | None): Cost of the latest forward pass at a budget.
+    """
+
+    def __init__(
+        self,
+        budgets: Sequence[float],
+        cell: int,
+        schedule: MaskSchedule,
+        execution: str,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.execution = execution
+        self.at_budget = nn.ModuleDict(
+            {
+                budget_key(b): BudgetModules(
+                    MaskUnit(self.in_channels, self.stride, cell, schedule),
+                    self._new_norms(),
+                )
+                for b in budgets
+            }
+        )
+        self.budget: float | None = None
+        self.cost: BlockCost | None = None
+        self._folded = FoldedConvs()
+
+    def stock_norms(self) -> list[tuple[str, nn.Module]]:
+        """The norms that each budget has its own of: name for the budget's, stock one."""
+        norms = [(name, getattr(self, name)) for name in self._norm_names]
+        if self.downsample is not None:
+            norms.append(('downsample_norm', self.downsample[-1]))
+        return norms
+
+    def _new_norms(self) -> dict[str, nn.Module]:
+        channels = [conv.out_channels for conv in self.branch_convs]
+        channels.append(self.out_channels)  # of the skip connection's, if it has one
+        return {
+            name: build_norm_layer(self.norm_cfg, number)[1]
+            for (name, _), number in zip(self.stock_norms(), channels)
+        }
+
+    @property
+    def budget_modules(self) -> BudgetModules:
+        """The modules of the active budget."""
+        return self.at_budget[budget_key(self.budget)]
+
+    @property
+    def branch_convs(self) -> list[nn.Conv2d]:
+        """Convolutions of the branch, in order; the second one is 3×3."""
+        return [getattr(self, f'conv{i + 1}') for i in range(len(self._norm_names))]
+
+    def norm(self, index: int) -> nn.Module:
+        if self.budget is None:
+            return super().norm(index)
+        return getattr(self.budget_modules, self._norm_names[index - 1])
+
+    def train(self, mode: bool = True) -> 'SpatialBlock':
+        # Hooks that swap weights, such as for their moving averages, do so unnoticed, but
+        # before they have the model evaluated or trained again.
+        self._folded.clear()
+        return super().train(mode)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.cost = None
+        if self.budget is None:
+            return super().forward(x)
+        mask = self.budget_modules.mask_unit(x)
+        read = self._read(mask, x)
+        self.cost = self._cost(mask, read)
+        if self._must_mask():
+            return self._masked(x, mask)
+        with torch.autocast(x.device.type, enabled=False):  # folded weights have x's type
+            return self._executed(x, mask, read)
+
+    def _must_mask(self) -> bool:
+        """Whether to compute everything: for gradients, for tracing, as the oracle."""
+        return (
+            self.execution == 'masked'
+            or self.training
+            or torch.is_grad_enabled()
+            or torch.jit.is_tracing()
+        )
+
+    def _read(self, mask: Tensor, x: Tensor) -> Tensor:
+        """Mark what the second convolution reads of the first one's output."""
+        first, second = self.branch_convs[:2]
+        stride = first.stride[0]
+        size = tuple(-(-length // stride) for length in x.shape[2:])
+        return dilate(mask, second.stride[0], second.dilation[0], size)
+
+    def _cost(self, mask: Tensor, read: Tensor) -> BlockCost:
+        """Cost of a mask and of the mask of what is read for it."""
+        first, *others = (conv.weight.numel() for conv in self.branch_convs)
+        on_read, on_active = read[0].numel() * first, mask[0].numel() * sum(others)
+        executed = read.float().mean() * on_read + mask.float().mean() * on_active
+        return BlockCost(executed, on_read + on_active, images=mask.shape[0])
+
+    def executed_share(self, mask: Tensor, x: Tensor) -> float:
+        """Share of the branch's MACs that a mask asks for, given the block's input."""
+        return float(self._cost(mask, self._read(mask, x)).share)
+
+    def _masked(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Compute every position, then leave out those that are not wanted."""
+        out = self.run_branch(x)
+        return self.relu(out * mask.to(out.dtype) + self._skip(x))
+
+    def _skip(self, x: Tensor) -> Tensor:
+        if self.downsample is None:
+            return x
+        return self.budget_modules.downsample_norm(self.downsample[:-1](x))
+
+    def _executed(self, x: Tensor, mask: Tensor, read_mask: Tensor) -> Tensor:
+        """Compute what is wanted alone, or everything where that is quicker."""
+        convs = self._fold_branch(x.dtype)
+        # As the folded weights are: layouts that differ cost more than either.
+        x = x.contiguous(memory_format=torch.channels_last)
+        skip = x if self.downsample is None else self._folded_skip(x)
+        if not self._sparse_is_quicker(x):
+            return dense_residual(x, skip, mask.to(x.dtype), convs)
+        read, active = (m.flatten().nonzero().squeeze(1) for m in (read_mask, mask))
+        return sparse_residual(x, skip, read, active, read_mask.shape[2:], convs)
+
+    def _sparse_is_quicker(self, x: Tensor) -> bool:
+        if self.execution == 'sparse':
+            return True
+        kind = BlockKind.of(self.branch_convs, self.downsample is None, x)
+        return float(self.cost.share) < break_even_share(kind)
+
+    def _fold_branch(self, dtype: torch.dtype):
+        norms = [self.norm(i + 1) for i in range(len(self._norm_names))]
+        return [self._folded(c, n, dtype) for c, n in zip(self.branch_convs, norms)]
+
+    def _folded_skip(self, x: Tensor) -> Tensor:
+        *pool, conv, _ = self.downsample
+        for layer in pool:
+            x = layer(x)
+        return self._folded(conv, self.budget_modules.downsample_norm, x.dtype)(x)
+
+    @property
+    def can_skip(self) -> bool:
+        """Whether norms and convolutions allow to compute positions on their own."""
+        convs = self.branch_convs
+        if self.downsample is not None:
+            convs.append(self.downsample[-2])
+        norms = [norm for _, norm in self.stock_norms()]
+        return all(can_fold(conv, norm) for conv, norm in zip(convs, norms))
+
+
+class SpatialBasicBlock(SpatialBlock, BasicBlock):
+    """Two 3×3 convolutions: the first at the positions that the second one reads."""
+
+
+class SpatialBottleneck(SpatialBlock, Bottleneck):
+    """1×1, 3×3 and 1×1: the first at the positions that the 3×3 reads."""
+
+
+def mask_units(model: nn.Module) -> Iterator[tuple[str, SpatialBlock, MaskUnit]]:
+    """Find the mask units of a model, those of all budgets.
+
+    Args:
+        model (nn.Module): A model with spatial blocks.
+
+    Yields:
+        tuple[str, SpatialBlock, MaskUnit]: Name of a block, the block and a unit of it.
+    """
+    for name, block in model.named_modules():
+        if isinstance(block, SpatialBlock):
+            for modules in block.at_budget.values():
+                yield name, block, modules.mask_unit

@@ -1,0 +1,116 @@
+"""Mask unit: decides at which positions of an image a residual block computes.
+
+Dynamic Convolutions, Verelst and Tuytelaars, CVPR 2020: a 3×3 convolution to one channel
+plus a linear layer of the pooled map. The hard decision is trained with Gumbel noise and
+a straight-through gradient. Deciding for cells of positions is an addition of ours.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+@dataclass
+class MaskSchedule:
+    """How masks are sampled in training; hooks change it from step to step.
+
+    Args:
+        temperature (float): Divides the noisy logits before the sigmoid.
+        noise (bool): Whether Gumbel noise is added to the logits.
+        progress (float): Tightness of the bounds of single blocks, from 1 (each block
+            computes the budget's share) to 0 (only the network does).
+    """
+
+    temperature: float = 1.0
+    noise: bool = True
+    progress: float = 0.0
+
+
+class MaskUnit(nn.Module):
+    """One mask for every position, or cell of positions, of a block's output.
+
+    Args:
+        channels (int): Channels C of the block's input.
+        stride (int): Stride of the block.
+        cell (int): Height and width of the cells, in positions of the output. Cells
+            above 1 see the mean of what they cover.
+        schedule (MaskSchedule): How to sample in training; shared by all units.
+    """
+
+    def __init__(self, channels: int, stride: int, cell: int, schedule: MaskSchedule):
+        super().__init__()
+        self.stride = stride
+        self.cell = cell
+        self.schedule = schedule
+        self.conv = nn.Conv2d(
+            channels, 1, 3, stride=stride if cell == 1 else 1, padding=1
+        )
+        self.fc = nn.Linear(channels, 1)
+
+    def reset_parameters(self) -> None:
+        """Initialise; what suits a network's convolutions would saturate the sigmoid."""
+        self.conv.reset_parameters()
+        self.fc.reset_parameters()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Decide where to compute.
+
+        Args:
+            x (Tensor): Input of the block, (N, C, H, W).
+
+        Returns:
+            Tensor: Ones and zeros, (N, 1, ceil(H / stride), ceil(W / stride)). In
+            training they have the gradient of the sigmoid of the noisy logits.
+        """
+        mask = self.decide(self.logits(x))
+        if self.cell == 1:
+            return mask
+        height, width = (-(-size // self.stride) for size in x.shape[2:])
+        mask = functional.interpolate(mask, scale_factor=float(self.cell), mode='nearest')
+        return mask[..., :height, :width]
+
+    def logits(self, x: Tensor) -> Tensor:
+        """What is compared with zero, one value a cell: (N, 1, rows, columns)."""
+        if self.cell > 1:
+            size = self.cell * self.stride
+            x = functional.avg_pool2d(
+                x, size, size, ceil_mode=True, count_include_pad=False
+            )
+        # Not every exporter that traces knows fold.
+        if self.conv.stride[0] > 1 or torch.jit.is_tracing():
+            pooled = x.mean(dim=(2, 3))
+            return self.conv(x) + self.fc(pooled)[:, :, None, None]
+        return self._products_then_shifts(x)
+
+    def _products_then_shifts(self, x: Tensor) -> Tensor:
+        """The same numbers from one product with 10 channels, reading x once.
+
+        Kernels for convolutions to one channel compute 8 or 16 and throw the others
+        away. The linear layer moves before the pooling: the mean of its outputs.
+        """
+        n, _, height, width = x.shape
+        taps = self.conv.weight[0].flip(1, 2).flatten(1).t()  # fold mirrors the kernel
+        weight = torch.cat([taps, self.fc.weight])
+        products = functional.conv2d(x, weight[:, :, None, None])  # N, 10, H, W
+        local = functional.fold(
+            products[:, :9].flatten(2), (height, width), kernel_size=3, padding=1
+        )
+        pooled = products[:, 9:].mean(dim=(2, 3), keepdim=True)
+        return local + (pooled + self.fc.bias + self.conv.bias)
+
+    def decide(self, logits: Tensor) -> Tensor:
+        """Ones where to compute, sampled in training."""
+        if not self.training:
+            return (logits >= 0).to(logits.dtype)
+        noisy = logits.float()
+        if self.schedule.noise:
+            # The difference of two Gumbel variables is logistic.
+            noisy = noisy + torch.logit(torch.rand_like(noisy), eps=1e-6)
+        soft = torch.sigmoid(noisy / self.schedule.temperature)
+        hard = (soft >= 0.5).float()
+        return (hard + (soft - soft.detach())).to(logits.dtype)
+
+    def extra_repr(self) -> str:
+        return f'stride={self.stride}, cell={self.cell}'

@@ -1,0 +1,163 @@
+"""How sparse a block has to be for sparse execution to be the quicker one.
+
+Both ways are timed on random numbers when a kind of block is first met; from then on the
+decision costs a comparison.
+"""
+
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import nn
+from torch.utils.benchmark import Timer
+
+from mmdyn.methods.spatial.ops.positions import dilate
+from mmdyn.methods.spatial.ops.residual import dense_residual, sparse_residual
+from mmdyn.models.folding import FoldedConv
+
+MARGIN = 0.97
+"""Sparse execution must take at most this share of the time of the dense one."""
+ROUNDS = 4
+SMALLEST, LARGEST = 6, dict(cpu=13, cuda=17)
+"""Powers of two to which positions are rounded; beyond, times are proportional."""
+
+
+@dataclass(frozen=True)
+class BlockKind:
+    """What the time of a block depends on, beside the positions it computes.
+
+    Args:
+        convs (tuple[tuple[int, ...], ...]): Input and output channels, kernel size,
+            stride and dilation of each convolution of the branch.
+        identity (bool): Whether the skip connection is the input itself.
+        positions (int): Positions of the input, in all images of the batch.
+        dtype (torch.dtype): Type of the maps.
+        device (torch.device): Where they are.
+        threads (int): Threads of a CPU.
+    """
+
+    convs: tuple[tuple[int, ...], ...]
+    identity: bool
+    positions: int
+    dtype: torch.dtype
+    device: torch.device
+    threads: int
+
+    @classmethod
+    def of(cls, convs: list[nn.Conv2d], identity: bool, x: torch.Tensor) -> 'BlockKind':
+        """The kind of a block; positions are rounded to a power of two."""
+        positions = x.shape[0] * x.shape[2] * x.shape[3]
+        largest = LARGEST.get(x.device.type, LARGEST['cpu'])
+        return cls(
+            tuple(
+                (
+                    c.in_channels,
+                    c.out_channels,
+                    c.kernel_size[0],
+                    c.stride[0],
+                    c.dilation[0],
+                )
+                for c in convs
+            ),
+            identity,
+            1 << min(max(round(math.log2(positions)), SMALLEST), largest),
+            x.dtype,
+            x.device,
+            torch.get_num_threads(),
+        )
+
+
+@cache
+def break_even_share(kind: BlockKind) -> float:
+    """The share of a block's MACs below which sparse execution is the quicker one.
+
+    Args:
+        kind (BlockKind): The block.
+
+    Returns:
+        float: The share; 0 if sparse execution never pays.
+    """
+    # A thread of its own has none of the modes (gradients, counters) of the caller.
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(_measure, kind).result()
+
+
+@torch.no_grad()
+def _measure(kind: BlockKind) -> float:
+    if kind.device.type == 'cuda':  # a new thread begins at the first GPU
+        torch.cuda.set_device(kind.device)
+    block = _RandomBlock(kind)
+    shares, runs = zip(*(block.sparse(fraction) for fraction in (0.1, 0.6)))
+    dense, low, high = _medians([block.dense, *runs], kind.threads)
+    slope = (high - low) / (shares[1] - shares[0])
+    if slope <= 0:  # noise alone
+        return 1.0 if high < MARGIN * dense else 0.0
+    return max(0.0, shares[0] + (MARGIN * dense - low) / slope)
+
+
+def _medians(runs: list[Callable[[], object]], threads: int) -> list[float]:
+    """Median seconds of each, in turns, after warming up."""
+    timers = [Timer('run()', globals=dict(run=r), num_threads=threads) for r in runs]
+    times = [[timer.timeit(1).mean for timer in timers] for _ in range(ROUNDS + 1)]
+    return torch.tensor(times[1:]).median(dim=0).values.tolist()
+
+
+class _RandomBlock:
+    """A block of a kind, with random weights, on a random image."""
+
+    def __init__(self, kind: BlockKind):
+        self.convs = [_random_conv(kind, *conv) for conv in kind.convs]
+        side = round(kind.positions**0.5)
+        options = dict(dtype=kind.dtype, device=kind.device)
+        channels = kind.convs[0][0]
+        self.identity = kind.identity
+        self.x = _channels_last(torch.rand(1, channels, side, side, **options))
+        with torch.no_grad():
+            self.hidden = self.convs[0](self.x)
+            out = self.convs[1](self.hidden)
+        self.size = out.shape[2:]
+        shape = (1, kind.convs[-1][1], *self.size)
+        self.skip = _channels_last(torch.rand(shape, **options))
+
+    def dense(self):
+        return dense_residual(self.x, self._skip(), self._mask(1.0), self.convs)
+
+    def sparse(self, fraction: float) -> tuple[float, Callable[[], object]]:
+        """Share of the MACs, and what runs them, with so many of the positions active."""
+        mask = self._mask(fraction)
+        conv = self.convs[1].conv
+        size = tuple(self.hidden.shape[2:])
+        dilated = dilate(mask, conv.stride[0], conv.dilation[0], size)
+
+        def run():
+            read, active = (m.flatten().nonzero().squeeze(1) for m in (dilated, mask))
+            sparse_residual(self.x, self._skip(), read, active, size, self.convs)
+
+        macs = [conv.weight.numel() for conv in self.convs]
+        positions = [dilated, *[mask] * (len(macs) - 1)]
+        executed = sum(p.sum().item() * m for p, m in zip(positions, macs))
+        return executed / sum(p.numel() * m for p, m in zip(positions, macs)), run
+
+    def _skip(self):
+        return self.x if self.identity else self.skip
+
+    def _mask(self, fraction: float) -> torch.Tensor:
+        mask = self.x.new_zeros(1, 1, *self.size)
+        mask[:, :, : max(1, round(fraction * self.size[0]))] = 1
+        return mask
+
+
+def _random_conv(kind: BlockKind, channels, outputs, kernel, stride, dilation):
+    padding = dilation * (kernel // 2)
+    conv = nn.Conv2d(
+        channels, outputs, kernel, stride, padding, dilation, device=kind.device
+    )
+    weight = _channels_last(conv.weight.detach().to(kind.dtype))
+    return FoldedConv(weight, conv.bias.detach().to(kind.dtype), conv)
+
+
+def _channels_last(x: torch.Tensor) -> torch.Tensor:
+    return x.contiguous(memory_format=torch.channels_last)

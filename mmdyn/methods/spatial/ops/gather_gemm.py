@@ -1,0 +1,76 @@
+"""Convolution at chosen positions: gather rows, multiply, scatter.
+
+Feature maps are matrices here, one row a position and one column a channel, which is the
+memory of a channels-last map. A convolution at P positions is then one matrix product of
+the gathered (P, taps × channels) patches: ordinary GEMMs do the arithmetic.
+"""
+
+import torch
+from torch import Tensor
+
+from mmdyn.methods.spatial.ops.triton_op import HAS_TRITON
+from mmdyn.models.folding import FoldedConv
+
+CHUNK = 2048
+"""Positions a product on CPUs: their patches shall stay in the caches."""
+
+
+def gather_gemm(
+    source: Tensor,
+    index: Tensor | None,
+    conv: FoldedConv,
+    out: Tensor,
+    out_index: Tensor | None = None,
+    add: bool = False,
+    relu: bool = False,
+) -> None:
+    """Compute a convolution at P positions and write them into ``out``.
+
+    Multiplies P × taps × C × D numbers, whatever the size of the maps.
+
+    Args:
+        source (Tensor): Rows (R, C) to convolve.
+        index (Tensor | None): Row of each tap of each position, (P, taps) int64; R
+            stands for a tap outside of the map, which counts as zeros. ``None``: row p
+            for position p, one tap.
+        conv (FoldedConv): Weights of C to D channels.
+        out (Tensor): Rows (Q, D), changed in place.
+        out_index (Tensor | None): Row of each position in ``out``, (P,) int64, without
+            repetitions. ``None``: row p.
+        add (bool): Add to what the rows of ``out`` hold, instead of replacing it.
+        relu (bool): Clamp the sums at zero.
+    """
+    count = len(source) if index is None else len(index)
+    if count == 0:
+        return
+    if source.is_cuda and HAS_TRITON:
+        torch.ops.mmdyn.gather_gemm(
+            source, index, conv.matrix, conv.bias, out, out_index, add, relu
+        )
+        return
+    # Where every tap has a row there is nothing to fill with zeros.
+    fill = index is not None and bool(index.max() == len(source))
+    for start in range(0, count, CHUNK):
+        chunk = slice(start, min(start + CHUNK, count))
+        rows = source[chunk] if index is None else _gather(source, index[chunk], fill)
+        target = out[chunk] if out_index is None else None
+        in_place = target is not None and not add
+        sums = torch.addmm(conv.bias, rows, conv.matrix, out=target if in_place else None)
+        if add:
+            sums += out.index_select(0, out_index[chunk]) if target is None else target
+        if relu:
+            sums.relu_()
+        if target is None:
+            out.index_copy_(0, out_index[chunk], sums)
+        elif not in_place:
+            target.copy_(sums)
+
+
+def _gather(source: Tensor, index: Tensor, fill: bool) -> Tensor:
+    """Patches (P, taps * C) of the rows at ``index`` (P, taps)."""
+    flat = index.flatten()
+    if not fill:
+        return source.index_select(0, flat).view(len(index), -1)
+    rows = source.index_select(0, flat.clamp(max=len(source) - 1))
+    rows.index_fill_(0, (flat == len(source)).nonzero().squeeze(1), 0)
+    return rows.view(len(index), -1)

@@ -1,0 +1,77 @@
+"""Which positions a masked block computes, and where the taps of each lie."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def dilate(mask: Tensor, stride: int, dilation: int, size: tuple[int, int]) -> Tensor:
+    """Mark the positions that a 3×3 convolution reads to compute the marked ones.
+
+    Differentiable: a position's gradient goes to one of the marks that need it.
+
+    Args:
+        mask (Tensor): Ones at the outputs to compute, (N, 1, H, W), zeros elsewhere.
+        stride (int): Stride of the convolution.
+        dilation (int): Its dilation; its padding is the same.
+        size (tuple[int, int]): Height and width of its input.
+
+    Returns:
+        Tensor: Ones at the inputs that are read, (N, 1, *size), zeros elsewhere.
+    """
+    if stride > 1:
+        on_input = mask.new_zeros(len(mask), 1, *size)
+        on_input[..., ::stride, ::stride] = mask
+        mask = on_input
+    padded = functional.pad(mask, [dilation] * 4)
+    return functional.max_pool2d(padded, 3, stride=1, dilation=dilation)
+
+
+def dense_rows(shape: torch.Size, device: torch.device) -> Tensor:
+    """Row numbers (N, H, W) of a map whose every position has a row, in order."""
+    n, _, height, width = shape
+    return torch.arange(n * height * width, device=device).view(n, height, width)
+
+
+def numbered_rows(positions: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """Row numbers (N, H, W) of a map of which only some positions have a row.
+
+    Args:
+        positions (Tensor): The positions that have one, (R,), in the order of the rows.
+        shape (tuple[int, int, int]): N, H and W.
+
+    Returns:
+        Tensor: Row of each position; R where there is none.
+    """
+    count = len(positions)
+    rows = positions.new_full(shape, count)
+    rows.view(-1)[positions] = torch.arange(count, device=positions.device)
+    return rows
+
+
+def tap_rows(
+    rows: Tensor, positions: Tensor, stride: int, dilation: int, outside: int
+) -> Tensor:
+    """Row of each tap of a 3×3 convolution with padding = dilation.
+
+    Args:
+        rows (Tensor): Row number of each position of its input, (N, H, W).
+        positions (Tensor): Positions of its output, (P,), of N × ceil(H / stride) ×
+            ceil(W / stride).
+        stride (int): Its stride.
+        dilation (int): Its dilation.
+        outside (int): Row number that stands for what lies outside of the map.
+
+    Returns:
+        Tensor: Row numbers (P, 9), taps row by row.
+    """
+    padded = functional.pad(rows, [dilation] * 4, value=outside)
+    n, height, width = padded.shape
+    places = torch.arange(padded.numel(), device=rows.device).view(n, height, width)
+    corners = places[
+        :, : height - 2 * dilation : stride, : width - 2 * dilation : stride
+    ].reshape(-1)
+    steps = torch.arange(3, device=rows.device) * dilation
+    taps = (steps[:, None] * width + steps).view(-1)
+    reached = corners.index_select(0, positions)[:, None] + taps
+    return padded.view(-1).index_select(0, reached.view(-1)).view(-1, 9)

@@ -1,0 +1,98 @@
+"""Ponder maps: where in an image a network computed."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mmdyn.methods.spatial.block import mask_units
+
+COLUMNS = 8
+
+
+@contextmanager
+def recorded_masks(model: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Collect the masks that a model's forward passes decide, inside a ``with`` block.
+
+    Args:
+        model (nn.Module): A model with spatial blocks.
+
+    Yields:
+        dict[str, Tensor]: The latest mask (N, 1, H, W) of each block, by its name.
+    """
+    masks: dict[str, Tensor] = {}
+
+    def keep(name: str, unit, inputs, mask: Tensor) -> None:
+        masks[name] = mask.detach().float().cpu()
+
+    handles = [
+        unit.register_forward_hook(partial(keep, name))
+        for name, _, unit in mask_units(model)
+    ]
+    try:
+        yield masks
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def summed_maps(masks: dict[str, Tensor], size: tuple[int, int]) -> Tensor:
+    """Count the blocks that computed each pixel of an image.
+
+    Args:
+        masks (dict[str, Tensor]): Mask (1, 1, H, W) of each block.
+        size (tuple[int, int]): Height and width of the image.
+
+    Returns:
+        Tensor: Numbers of blocks, of that height and width.
+    """
+    maps = [functional.interpolate(mask, size, mode='nearest') for mask in masks.values()]
+    return torch.cat(maps).sum(dim=(0, 1))
+
+
+def draw_ponder_maps(
+    image: np.ndarray, masks: dict[str, Tensor], path: str | Path, title: str
+) -> None:
+    """Draw an image, the sum of its masks, and the mask of each block.
+
+    Args:
+        image (np.ndarray): The image, (H, W, 3), RGB in 0…255.
+        masks (dict[str, Tensor]): Mask (1, 1, H, W) of each block.
+        path (str | Path): Where to write the picture; the suffix tells the format.
+        title (str): Its title.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = min(COLUMNS, max(3, len(masks)))
+    rows = -(-len(masks) // columns)
+    figure = Figure(figsize=(1.6 * columns, 3.2 + 1.9 * rows), layout='constrained')
+    FigureCanvasAgg(figure)
+    top, bottom = figure.subfigures(2, 1, height_ratios=(2.8, 1.9 * rows))
+    whole, summed = top.subplots(1, 2)
+    whole.imshow(image)
+    whole.set_title('image', fontsize=9)
+    # A network may see a larger image than the file has.
+    sizes = [image.shape[:2], *(mask.shape[2:] for mask in masks.values())]
+    total = summed_maps(masks, max(sizes, key=math.prod))
+    counts = summed.imshow(total, cmap='gray', vmin=0, vmax=len(masks))
+    summed.set_title('sum of the blocks', fontsize=9)
+    top.colorbar(counts, ax=summed, label=f'blocks, of {len(masks)}')
+    panels = bottom.subplots(rows, columns, squeeze=False).flatten()
+    for axes, (name, mask) in zip(panels, masks.items()):
+        axes.imshow(mask[0, 0], cmap='gray', vmin=0, vmax=1)
+        block = '.'.join(name.split('.')[-2:])
+        axes.set_title(f'{block}: {mask.mean():.0%}', fontsize=9)
+    for axes in (whole, summed, *panels):
+        axes.set_xticks([])
+        axes.set_yticks([])
+    for axes in panels[len(masks) :]:
+        axes.set_axis_off()
+    figure.suptitle(title, fontsize=10)
+    figure.savefig(path, dpi=120)

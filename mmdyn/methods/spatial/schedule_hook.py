@@ -1,0 +1,229 @@
+"""Train one network for several budgets in turns.
+
+Budget-aware Dynamic Spatially Adaptive Inference, Zampokas, Bouganis, Tzovaras.
+"""
+
+import math
+import random
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from numbers import Real
+
+from mmengine.dist import broadcast_object_list
+from torch import nn
+
+from mmdyn.engine.loss_hook import LossHook, unwrapped
+from mmdyn.methods.spatial.budgeted import BudgetedModule
+from mmdyn.methods.spatial.target_weights import TargetWeights, trains_by_epoch
+from mmdyn.models.losses import scaled_losses
+from mmdyn.operating_point import OperatingPoint
+from mmdyn.registry import HOOKS
+from mmdyn.utils.validation import check_choice
+
+ORDERS = ('round_robin', 'random', 'sandwich')
+AWARENESS = ('l1', 'l2', 'none')
+
+
+@HOOKS.register_module()
+class BudgetScheduleHook(LossHook):
+    """Let budgets take turns, one a step, and steer the masks to them.
+
+    Before each step it picks the operating point, temperature and noise; to the model's
+    losses it adds the budget loss. With ``awareness`` it scales the other losses of a
+    budget after each validation by how far the budget is from its target; the validation
+    loop must be ``mmdyn.OperatingPointValLoop`` then.
+
+    Executed shares are logged: each budget's in every line of the log, each block's at
+    the end of an epoch, or of a validation interval where training counts steps.
+    Weights of budgets are in the checkpoint; all else follows from the step, so a
+    resumed training goes on exactly.
+
+    Args:
+        order (str): ``'round_robin'``; ``'random'``, the same for all ranks and for a
+            resumed training; ``'sandwich'``: the lowest, the highest, one between.
+        temperature (Sequence[tuple[float, float]]): Pairs of a share of the training and
+            the temperature from there on. The paper changes it where the learning rate
+            steps.
+        noise_until (float): Share of the training after which masks have no noise.
+        bounds_until (float): Share of the training in which the bounds of single blocks
+            are relaxed; 0 for no such bounds.
+        weight (float): Weight of the budget loss.
+        awareness (str): How weights follow distances d from the targets: ``'l2'``, in
+            proportion to d², ``'l1'``, to d / target, or ``'none'``.
+        targets (str | Mapping[str, float]): Target of each point by its name, for
+            example ``{'budget=0.3': 72.3}``; or ``'dense'``: what the network scores at
+            ``dense`` before it is trained, for all.
+        metric (str | None): Metric of the targets, more being better; ``None``: the
+            first one that the evaluator returns.
+
+    Raises:
+        ValueError: For an unknown order or awareness, shares outside 0…1, a model
+            without budgets, or targets that do not name the trained points.
+
+    Example:
+        >>> custom_hooks = [dict(type='mmdyn.BudgetScheduleHook')]
+        >>> val_cfg = dict(type='mmdyn.OperatingPointValLoop')
+    """
+
+    def __init__(
+        self,
+        order: str = 'round_robin',
+        temperature: Sequence[tuple[float, float]] = ((0, 5.0), (0.5, 2.5), (0.75, 1.0)),
+        noise_until: float = 0.8,
+        bounds_until: float = 0.33,
+        weight: float = 10.0,
+        awareness: str = 'none',
+        targets: str | Mapping[str, float] = 'dense',
+        metric: str | None = None,
+    ):
+        check_choice('order', order, ORDERS)
+        check_choice('awareness', awareness, AWARENESS)
+        _check_share('noise_until', noise_until)
+        _check_share('bounds_until', bounds_until)
+        _check_temperature(temperature)
+        if targets != 'dense' and not isinstance(targets, Mapping):
+            raise ValueError(f"targets must be 'dense' or a dict, got {targets!r}")
+        if not weight >= 0:
+            raise ValueError(f'weight must be 0 or more, got {weight!r}')
+        self.order = order
+        self.temperature = [tuple(pair) for pair in temperature]
+        self.noise_until = noise_until
+        self.bounds_until = bounds_until
+        self.weight = weight
+        self.awareness = awareness
+        self.targets = targets
+        self.metric = metric
+        self.aware: TargetWeights | None = None
+
+    def before_train(self, runner) -> None:
+        self.backbones = _budgeted(runner.model)
+        first = self.backbones[0]
+        untrained = first.untrained_operating_points
+        self.points = [p for p in first.operating_points if p not in untrained]
+        self._seed = _seed_of_all_ranks(runner)
+        self._block_shares = defaultdict(list)
+        super().before_train(runner)
+        if self.awareness != 'none':
+            self.aware = TargetWeights(
+                self.awareness, self.targets, self.metric, self.points, runner
+            )
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
+        done = runner.iter / runner.max_iters
+        self.point = point_at(runner.iter, self.points, self.order, self._seed)
+        for backbone in self.backbones:
+            backbone.set_operating_point(self.point)
+            schedule = backbone.mask_schedule
+            schedule.temperature = value_at(self.temperature, done)
+            schedule.noise = done < self.noise_until
+            schedule.progress = bounds_progress(done, self.bounds_until)
+
+    def change_losses(self, model, args, kwargs, losses: dict) -> dict:
+        if self.aware is not None:
+            losses = scaled_losses(losses, self.aware.weights[self.point.name])
+        for backbone in self.backbones:
+            for name, loss in backbone.auxiliary_losses().items():
+                losses[name] = losses.get(name, 0) + self.weight * loss
+        return losses
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None):
+        name = self.point.name
+        shares = [b.forward_statistics()['executed_share'] for b in self.backbones]
+        mean = sum(shares) / len(shares)
+        runner.message_hub.update_scalar(f'train/{name}/executed', mean)
+        for backbone in self.backbones:
+            for block, cost in backbone.block_costs().items():
+                self._block_shares[name, block].append(cost.share)
+        if not trains_by_epoch(runner) and self.every_n_train_iters(
+            runner, runner.val_interval
+        ):
+            self._log_blocks(runner)
+
+    def after_train_epoch(self, runner) -> None:
+        if trains_by_epoch(runner):
+            self._log_blocks(runner)
+
+    def _log_blocks(self, runner) -> None:
+        means = {k: float(sum(v) / len(v)) for k, v in self._block_shares.items()}
+        self._block_shares.clear()
+        scalars = {f'{name}/executed/{block}': m for (name, block), m in means.items()}
+        runner.visualizer.add_scalars(scalars, step=runner.iter + 1)
+        for point in self.points:
+            blocks = ', '.join(
+                f'{block} {m:.2f}'
+                for (name, block), m in means.items()
+                if name == point.name
+            )
+            if blocks:
+                runner.logger.info(f'Executed at {point}: {blocks}')
+
+    def after_val_epoch(self, runner, metrics: dict | None = None) -> None:
+        if self.aware is not None:  # a validation without training has none
+            self.aware.validated(runner, metrics)
+
+
+def point_at(
+    step: int, points: Sequence[OperatingPoint], order: str, seed: int
+) -> OperatingPoint:
+    """The operating point of a training step.
+
+    Args:
+        step (int): Step, from 0.
+        points (Sequence[OperatingPoint]): The points, from the cheapest.
+        order (str): See :class:`BudgetScheduleHook`.
+        seed (int): Seed of what is random.
+
+    Returns:
+        OperatingPoint: One of the points; the same for the same arguments.
+    """
+    chance = random.Random(f'{seed}/{step}')
+    if order == 'random' or len(points) == 1:
+        return chance.choice(points)
+    if order == 'sandwich':
+        ends = (points[0], points[-1], chance.choice(points[1:-1] or points))
+        return ends[step % 3]
+    return points[step % len(points)]
+
+
+def value_at(pairs: Sequence[tuple[float, float]], done: float) -> float:
+    """The value of the last pair (start, value) whose start has been reached."""
+    return [value for start, value in pairs if start <= done][-1]
+
+
+def bounds_progress(done: float, until: float) -> float:
+    """cos² from 1 at the start of training to 0 at the share ``until`` of it."""
+    return math.cos(min(done / until, 1) * math.pi / 2) ** 2 if until else 0.0
+
+
+def _budgeted(model: nn.Module) -> list[BudgetedModule]:
+    model = unwrapped(model)
+    found = [m for m in model.modules() if isinstance(m, BudgetedModule)]
+    if not found:
+        raise ValueError(
+            f'mmdyn.BudgetScheduleHook needs a model with budgets, such as one with '
+            f"backbone=dict(type='mmdyn.SpatialResNet', …); {type(model).__name__} has "
+            f'no module with budgets'
+        )
+    return found
+
+
+def _seed_of_all_ranks(runner) -> int:
+    seeds = [runner.seed or 0]  # those of single ranks may differ
+    broadcast_object_list(seeds)
+    return seeds[0]
+
+
+def _check_share(name: str, value: float) -> None:
+    if not (isinstance(value, Real) and 0 <= value <= 1):
+        raise ValueError(f'{name} must lie in 0…1, got {value!r}')
+
+
+def _check_temperature(pairs: Sequence[tuple[float, float]]) -> None:
+    starts = [start for start, _ in pairs]
+    if not starts or starts[0] != 0 or starts != sorted(starts) or starts[-1] >= 1:
+        raise ValueError(
+            'temperature must be pairs (share of the training, temperature), the shares '
+            f'rising from 0 and below 1, got {pairs!r}'
+        )
+    if not all(value > 0 for _, value in pairs):
+        raise ValueError(f'temperatures must be above 0, got {pairs!r}')

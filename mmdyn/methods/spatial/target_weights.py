@@ -1,0 +1,176 @@
+"""Target awareness: budgets that are far from their targets weigh more."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from numbers import Real
+
+import torch
+from mmengine.hooks import EMAHook
+from mmengine.runner import EpochBasedTrainLoop
+
+from mmdyn.engine.loops import OperatingPointValLoop
+from mmdyn.operating_point import (
+    OperatingPoint,
+    at_operating_point,
+    dense_operating_point,
+)
+from mmdyn.utils.validation import check_choice
+
+_STATE = 'mmdyn/budget_weights'  # in the message hub, which checkpoints contain
+
+
+class TargetWeights:
+    """Keeps the weights of budgets' losses, from one validation to the next.
+
+    Args:
+        norm (str): ``'l1'`` or ``'l2'``; see :func:`target_weights`.
+        targets (str | Mapping[str, float]): Target of each point, or ``'dense'``.
+        metric (str | None): Metric of the targets; ``None``: the evaluator's first.
+        points (Sequence[OperatingPoint]): The trained points.
+        runner (Runner): The runner, about to train.
+
+    Attributes:
+        weights (dict[str, float]): Weight of each point's losses.
+    """
+
+    def __init__(
+        self,
+        norm: str,
+        targets: str | Mapping[str, float],
+        metric: str | None,
+        points: Sequence[OperatingPoint],
+        runner,
+    ):
+        self.norm = norm
+        self.metric = metric
+        self.points = points
+        self.weights = {point.name: 1.0 for point in points}
+        self._check_loop(runner)
+        state = runner.message_hub.runtime_info.get(_STATE) if runner.iter > 0 else None
+        if state is None:
+            self.targets = self._resolve(targets, runner)
+            self._save(runner)
+            return
+        self.weights, self.targets = dict(state['weights']), dict(state['targets'])
+        if state['step'] < runner.iter and _validation_was_due(runner):
+            # Checkpoints are written before the validation of their step.
+            with _averaged_weights(runner):
+                self.update(runner, {p.name: self._score(runner, p) for p in points})
+
+    def _check_loop(self, runner) -> None:
+        loop = runner.val_loop
+        if not isinstance(loop, OperatingPointValLoop):
+            raise ValueError(
+                f"awareness={self.norm!r} needs val_cfg=dict(type='mmdyn."
+                f"OperatingPointValLoop'), got {type(loop).__name__}"
+            )
+        offered = [point.name for point in loop.points]
+        if missing := [name for name in self.weights if name not in offered]:
+            raise ValueError(
+                f'awareness={self.norm!r} needs the scores of {missing}; the validation '
+                f'loop runs {offered}'
+            )
+
+    def _resolve(self, targets: str | Mapping[str, float], runner) -> dict[str, float]:
+        if targets == 'dense':
+            score = self._score(runner, dense_operating_point(runner.model))
+            return dict.fromkeys(self.weights, score)
+        if set(targets) != set(self.weights):
+            raise ValueError(
+                f'targets must be given for {list(self.weights)}, got {list(targets)}'
+            )
+        return dict(targets)
+
+    def _score(self, runner, point: OperatingPoint) -> float:
+        """What the model scores at a point, without the hooks of a validation."""
+        loop, model = runner.val_loop, runner.model
+        runner.logger.info(f'Measuring the score at {point}')
+        model.eval()
+        with at_operating_point(model, point), torch.no_grad():
+            for batch in loop.dataloader:
+                outputs = model.val_step(batch)
+                loop.evaluator.process(data_samples=outputs, data_batch=batch)
+        metrics = loop.evaluator.evaluate(len(loop.dataloader.dataset))
+        model.train()
+        return float(metrics[self._metric_of(metrics)])
+
+    def _metric_of(self, metrics: Mapping) -> str:
+        names = [name for name, value in metrics.items() if isinstance(value, Real)]
+        metric = self.metric or next(iter(names), None)
+        check_choice('metric', metric, names)
+        return metric
+
+    def validated(self, runner, metrics: Mapping) -> None:
+        """Take the scores from the metrics of a validation."""
+        scores = {
+            name: {
+                key.removeprefix(f'{name}/'): value
+                for key, value in metrics.items()
+                if key.startswith(f'{name}/')
+            }
+            for name in self.weights
+        }
+        metric = self._metric_of(next(iter(scores.values())))
+        self.update(runner, {name: score[metric] for name, score in scores.items()})
+
+    def update(self, runner, reached: Mapping[str, float]) -> None:
+        """Set the weights by the scores that the points have reached."""
+        self.weights = target_weights(reached, self.targets, self.norm)
+        for name, weight in self.weights.items():
+            runner.message_hub.update_scalar(f'val/{name}/loss_weight', weight)
+        listed = ', '.join(f'{name} {w:.3f}' for name, w in self.weights.items())
+        runner.logger.info(f'Weights of the budgets: {listed}')
+        self._save(runner)
+
+    def _save(self, runner) -> None:
+        state = dict(
+            step=runner.iter, weights=dict(self.weights), targets=dict(self.targets)
+        )
+        runner.message_hub.update_info(_STATE, state)
+
+
+def target_weights(
+    reached: Mapping[str, float], targets: Mapping[str, float], norm: str
+) -> dict[str, float]:
+    """Weights of the losses, with mean 1, from scores and their targets.
+
+    Args:
+        reached (Mapping[str, float]): Score of each point.
+        targets (Mapping[str, float]): Target of each.
+        norm (str): ``'l2'``: in proportion to (t - a)²; ``'l1'``: to 1 - a / t where
+            that is positive.
+
+    Returns:
+        dict[str, float]: Weight of each; 1 for all if every target is reached.
+    """
+    if norm == 'l2':
+        distances = {n: (targets[n] - a) ** 2 for n, a in reached.items()}
+    else:
+        distances = {n: max(0.0, 1 - a / targets[n]) for n, a in reached.items()}
+    total = sum(distances.values())
+    if total == 0:
+        return dict.fromkeys(reached, 1.0)
+    return {n: len(reached) * d / total for n, d in distances.items()}
+
+
+def trains_by_epoch(runner) -> bool:
+    """Whether training counts epochs, and not steps alone."""
+    return isinstance(runner.train_loop, EpochBasedTrainLoop)
+
+
+def _validation_was_due(runner) -> bool:
+    done = runner.epoch if trains_by_epoch(runner) else runner.iter
+    return done >= runner.val_begin and done % runner.val_interval == 0
+
+
+@contextmanager
+def _averaged_weights(runner) -> Iterator[None]:
+    """Put averaged weights into the model, where a hook does so for validations."""
+    hooks = [hook for hook in runner.hooks if isinstance(hook, EMAHook)]
+    for hook in hooks:
+        hook.before_val_epoch(runner)
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.after_val_epoch(runner)

@@ -1,0 +1,154 @@
+"""GoogLeNet for images of 32×32.
+
+Going Deeper with Convolutions, Szegedy et al., CVPR 2015: the inception modules of its
+Table 1, with batch norms and two 3×3 convolutions for each 5×5 one (Rethinking the
+Inception Architecture, Szegedy et al., CVPR 2016), behind one 3×3 convolution in place
+of the stem for large images, as is usual on CIFAR. No auxiliary classifiers: exits take
+their place.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import torch
+from mmcv.cnn import ConvModule
+from torch import Tensor, nn
+
+from mmdyn.models.backbone import StackOfStages
+from mmdyn.models.stages import Stage, chain_of_stages, cut_into_stages
+from mmdyn.registry import MODELS
+from mmdyn.utils.validation import check_between, check_counts, check_out_indices
+
+
+class Inception(nn.Module):
+    """Four branches side by side: 1×1, 3×3, 5×5 (as two 3×3) and pooling.
+
+    Args:
+        in_channels (int): Channels of the input.
+        ones (int): Channels of the 1×1 branch.
+        threes (tuple[int, int]): Channels of the 3×3 branch's 1×1 and 3×3 convolutions.
+        fives (tuple[int, int]): Channels of the 5×5 branch's 1×1 and 3×3 convolutions.
+        pooled (int): Channels of the 1×1 convolution behind the pool.
+        norm_cfg (dict): Config of the norms.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        ones: int,
+        threes: tuple[int, int],
+        fives: tuple[int, int],
+        pooled: int,
+        norm_cfg: dict,
+    ):
+        super().__init__()
+
+        def conv(channels: int, out_channels: int, kernel: int) -> ConvModule:
+            return ConvModule(
+                channels, out_channels, kernel, padding=kernel // 2, norm_cfg=norm_cfg
+            )
+
+        self.out_channels = ones + threes[1] + fives[1] + pooled
+        self.branch1x1 = conv(in_channels, ones, 1)
+        self.branch3x3 = nn.Sequential(conv(in_channels, threes[0], 1), conv(*threes, 3))
+        self.branch5x5 = nn.Sequential(
+            conv(in_channels, fives[0], 1), conv(*fives, 3), conv(fives[1], fives[1], 3)
+        )
+        self.branch_pool = nn.Sequential(
+            nn.MaxPool2d(3, stride=1, padding=1), conv(in_channels, pooled, 1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the module for a feature map x (N, C, H, W)."""
+        branches = (self.branch1x1, self.branch3x3, self.branch5x5, self.branch_pool)
+        return torch.cat([branch(x) for branch in branches], dim=1)
+
+
+@MODELS.register_module()
+class GoogLeNetCIFAR(StackOfStages):
+    """GoogLeNet of nine inception modules; its last map has 1024 channels.
+
+    Its three stages end with modules 3b, 4e and 5b; the first two with the pool behind
+    the module, where Lin et al. (A Closer Look at Branch Classifiers) add branches.
+
+    Args:
+        in_channels (int): Channels of the images.
+        out_indices (Sequence[int] | None): Stages, from 0, whose outputs :meth:`forward`
+            returns. ``None``: the last.
+        frozen_stages (int): Train neither the stem nor this many first stages; -1
+            freezes nothing.
+        norm_cfg (dict): Config of the norms.
+        norm_eval (bool): Keep BN statistics fixed in training.
+        init_cfg (dict | list | None): Initialisation.
+
+    Raises:
+        ValueError: For a stage number that does not exist, or ``in_channels`` below 1.
+
+    Example:
+        >>> model = dict(backbone=dict(type='mmdyn.GoogLeNetCIFAR'))
+    """
+
+    # Table 1: #1×1, (#3×3 reduce, #3×3), (#5×5 reduce, #5×5), pool proj.
+    modules_of_stages: tuple[dict[str, tuple], ...] = (
+        {
+            'inception3a': (64, (96, 128), (16, 32), 32),
+            'inception3b': (128, (128, 192), (32, 96), 64),
+        },
+        {
+            'inception4a': (192, (96, 208), (16, 48), 64),
+            'inception4b': (160, (112, 224), (24, 64), 64),
+            'inception4c': (128, (128, 256), (24, 64), 64),
+            'inception4d': (112, (144, 288), (32, 64), 64),
+            'inception4e': (256, (160, 320), (32, 128), 128),
+        },
+        {
+            'inception5a': (256, (160, 320), (32, 128), 128),
+            'inception5b': (384, (192, 384), (48, 128), 128),
+        },
+    )
+    stem_channels = 192
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        out_indices: Sequence[int] | None = None,
+        frozen_stages: int = -1,
+        norm_cfg: dict = dict(type='BN'),
+        norm_eval: bool = False,
+        init_cfg: dict | list | None = [
+            dict(type='Kaiming', layer='Conv2d'),
+            dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm']),
+        ],
+    ):
+        super().__init__(init_cfg)
+        check_counts(in_channels=in_channels)
+        num_stages = len(self.modules_of_stages)
+        check_between('frozen_stages', frozen_stages, -1, num_stages)
+        self.num_stages = num_stages
+        self.out_indices = check_out_indices(out_indices, num_stages - 1)
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
+
+        channels = self.stem_channels
+        self.stem = ConvModule(in_channels, channels, 3, padding=1, norm_cfg=norm_cfg)
+        self.stages = nn.ModuleList()
+        self.stage_channels = []
+        for settings in self.modules_of_stages:
+            stage = OrderedDict()
+            for name, widths in settings.items():
+                stage[name] = Inception(channels, *widths, norm_cfg=norm_cfg)
+                channels = stage[name].out_channels
+            if len(self.stages) < num_stages - 1:
+                stage['pool'] = nn.MaxPool2d(3, stride=2, padding=1)
+            self.stages.append(nn.Sequential(stage))
+            self.stage_channels.append(channels)
+        self.feat_dim = channels
+        self.freeze()
+
+
+@cut_into_stages.register
+def _(backbone: GoogLeNetCIFAR) -> list[Stage]:
+    strides = (2, 4, 4)
+    return chain_of_stages(
+        backbone.stem, backbone.stages, backbone.stage_channels, strides
+    )

@@ -1,0 +1,162 @@
+"""Every config of configs/multi_exit builds what its name and metafile say."""
+
+import re
+
+import pytest
+import torch
+import yaml
+from helpers.paths import CONFIGS
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import HOOKS, MODELS, PARAM_SCHEDULERS
+
+from mmdyn import CostMeter, count_macs, operating_points
+from mmdyn.methods.multi_exit.exits import SEBottleneckExit
+from mmdyn.methods.multi_exit.training_phases import training_phases
+from mmdyn.models.stages import cut_into_stages
+
+FOLDER = CONFIGS / 'multi_exit'
+CONFIGS = sorted(path.stem for path in FOLDER.glob('*.py'))
+META = yaml.safe_load((FOLDER / 'metafile.yml').read_text())
+ENTRIES = {entry['Name']: entry for entry in META['Models']}
+
+# Table II: GFLOPs of f_1 to f_3 and in total. Each holds the backbone to its stage and
+# that branch; the total, the backbone and all branches.
+TABLE_II = {
+    'resnet18': {
+        '123': (0.74, 1.17, 1.62, 2.37),
+        '222': (0.77, 1.17, 1.59, 2.37),
+        '321': (0.80, 1.17, 1.57, 2.37),
+        '234': (0.77, 1.20, 1.65, 2.45),
+        '333': (0.80, 1.20, 1.62, 2.45),
+        '432': (0.82, 1.20, 1.59, 2.45),
+    },
+    'vgg16bn': {
+        '123': (5.32, 10.00, 14.78, 17.56),
+        '222': (5.42, 10.00, 14.67, 17.56),
+        '321': (5.53, 10.00, 14.57, 17.56),
+        '234': (5.42, 10.10, 14.88, 17.87),
+        '333': (5.53, 10.10, 14.78, 17.87),
+        '432': (5.64, 10.10, 14.67, 17.87),
+    },
+}
+
+
+def load(name):
+    return Config.fromfile(FOLDER / f'{name}.py')
+
+
+def image_shape(name):
+    size = 224 if name.endswith('in1k') else 32
+    return (1 if 'digits' in name else 3, size, size)
+
+
+def build(name):
+    with torch.device('meta'):
+        return MODELS.build(load(name).model).eval()
+
+
+@pytest.fixture(params=CONFIGS)
+def name(request, mmpretrain_scope):
+    return request.param
+
+
+def test_metafile_tells_the_truth(name):
+    model = build(name)
+    entry = ENTRIES[name]
+    assert entry['Config'] == f'configs/multi_exit/{name}.py'
+    assert entry['Metadata']['Parameters'] == sum(p.numel() for p in model.parameters())
+    assert entry['Metadata']['FLOPs'] == count_macs(model, image_shape(name))
+    assert len(ENTRIES) == len(CONFIGS)
+
+
+def test_levels_of_the_name(name):
+    model = build(name)
+    levels = re.search(r'multi-exit-(\d+)', name)
+    if levels is None:
+        return
+    assert all(isinstance(exit, SEBottleneckExit) for exit in model.exits)
+    assert ''.join(str(len(exit.blocks) - 1) for exit in model.exits) == levels[1]
+    # Behind the last stages but one.
+    stages = len(cut_into_stages(model.backbone))
+    assert model.exit_stages == tuple(range(stages - len(levels[1]), stages + 1))
+    names = [p.name for p in operating_points(model)]
+    assert names == [f'exit={i}' for i in range(1, len(levels[1]) + 2)]
+
+
+@pytest.mark.parametrize('name', [n for n in CONFIGS if n.endswith(('in1k', 'cifar100'))])
+def test_schedule_of_section_v_a(name, mmpretrain_scope):
+    cfg = load(name)
+    epochs = int(re.search(r'_(\d+)e_', name)[1])
+    phases = 1
+    for hook in map(HOOKS.build, cfg.get('custom_hooks', [])):
+        phases = len(training_phases(hook.strategy, num_exits=4)) - hook.first_phase + 1
+    assert cfg.train_cfg.max_epochs == epochs * phases
+    images = 256 if name.endswith('in1k') else 64
+    gpus = 4 if name.endswith('in1k') else 1
+    assert cfg.train_dataloader.batch_size * gpus == images
+    wrapper = build_optim_wrapper(torch.nn.Linear(1, 1), cfg.optim_wrapper)
+    group = wrapper.param_groups[0]
+    assert (group['momentum'], group['weight_decay']) == (0.9, 1e-4)
+    rates = []
+    configs = cfg.param_scheduler
+    schedulers = [
+        PARAM_SCHEDULERS.build(dict(c, optimizer=wrapper, convert_to_iter_based=False))
+        for c in (configs if isinstance(configs, list) else [configs])
+    ]
+    for _ in range(cfg.train_cfg.max_epochs):
+        rates.append(wrapper.get_lr()['lr'][0])
+        wrapper.optimizer.step()
+        for scheduler in schedulers:
+            scheduler.step()
+    for phase in range(phases):
+        of_phase = rates[phase * epochs : (phase + 1) * epochs]
+        assert of_phase[0] == pytest.approx(0.01, rel=0.02)
+        # Half-way down, half of the rate: linear.
+        assert of_phase[epochs // 2] == pytest.approx(0.005, rel=0.05)
+        assert of_phase[-1] < 0.0003
+
+
+@torch.no_grad()
+def costs_as_the_paper_counts(model, shape):
+    """GMACs of f_1 to f_3 and in total, with SE-bottlenecks counted twice."""
+    stages = cut_into_stages(model.backbone)
+    backbone, costs, branches = CostMeter(), [], 0
+    x = torch.zeros(1, *shape, device='meta')
+    for number, stage in enumerate(stages, 1):
+        with backbone:
+            x = stage.forward(x)
+        if number not in model.exit_stages[:-1]:
+            continue
+        exit = model.exits[model.exit_stages.index(number)]
+        branch = count_macs(exit, tuple(x.shape[1:]))
+        h = exit.blocks[0](x)
+        for block in exit.blocks[1:]:
+            branch += count_macs(block, tuple(h.shape[1:]))
+            h = block(h)
+        branches += branch
+        costs.append(backbone.macs + branch)
+    if hasattr(model.head, 'fc'):
+        with backbone:
+            model.head(model.neck((x,)))
+    return [cost / 1e9 for cost in (*costs, backbone.macs + branches)]
+
+
+@pytest.mark.parametrize('backbone', TABLE_II)
+@pytest.mark.parametrize('levels', TABLE_II['resnet18'])
+def test_costs_of_table_ii(backbone, levels, mmpretrain_scope):
+    model = build(f'{backbone}_multi-exit-{levels}_60e_in1k')
+    found = costs_as_the_paper_counts(model, (3, 224, 224))
+    assert found == pytest.approx(TABLE_II[backbone][levels], rel=0.015)
+
+
+def test_teachers_and_strategies(mmpretrain_scope):
+    for teacher in ('wed', 'med', 'ofa', 'dk'):
+        model = build(f'resnet18_multi-exit-432-{teacher}_60e_in1k')
+        distillation = model.distillation
+        assert (distillation.teacher, distillation.weight) == (teacher, 0.9)
+        assert distillation.temperature == 1
+    for short, strategy in (('bo', 'branches_only'), ('sw', 'stage_wise')):
+        cfg = load(f'resnet18_multi-exit-432-{short}_60e_in1k')
+        assert cfg.custom_hooks[0].strategy == strategy
+        assert cfg.find_unused_parameters
