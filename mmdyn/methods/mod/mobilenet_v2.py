@@ -4,24 +4,18 @@ MobileNetV2: Inverted Residuals and Linear Bottlenecks, Sandler et al., CVPR 201
 blocks with a skip connection every second one works on a few selected channels.
 """
 
-from collections.abc import Sequence
-
 from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mmdyn.methods.mod.layer import MixtureOfDepths, check_mod_arguments
-from mmdyn.models.backbone import Backbone, rename_modules
+from mmdyn.models.backbone import StackOfStages, rename_numbered_layers
 from mmdyn.models.stages import Stage, cut_into_stages
 from mmdyn.models.stock_stages import mobilenet_stages
 from mmdyn.operating_point import DynamicModule
 from mmdyn.registry import MODELS
-from mmdyn.utils.validation import (
-    check_between,
-    check_choice,
-    check_out_indices,
-)
+from mmdyn.utils.validation import check_choice
 
 
 class InvertedResidual(BaseModule):
@@ -101,7 +95,7 @@ class MoDInvertedResidual(InvertedResidual):
 
 
 @MODELS.register_module()
-class MobileNetV2MoD(DynamicModule, Backbone):
+class MobileNetV2MoD(DynamicModule, StackOfStages):
     """MobileNetV2 in which blocks 1, 3, … of each layer are Mixture-of-Depths blocks.
 
     Its cost is lower than a MobileNetV2's, but not switchable: it has the one operating
@@ -122,16 +116,12 @@ class MobileNetV2MoD(DynamicModule, Backbone):
             ``'last'`` channels, or to the ``'original'`` places.
         reduction (int): How many times narrower a selector's hidden layer is.
         widen_factor (float): Multiplies the channels of every layer.
-        out_indices (Sequence[int]): Layers, from 0, whose outputs :meth:`forward`
-            returns; 7 is the last, the 1×1 convolution.
-        frozen_stages (int): Train neither the first convolution nor this many layers
-            behind it; -1 freezes nothing.
         conv_cfg (dict | None): Config of the convolutions.
         norm_cfg (dict): Config of the norms.
         act_cfg (dict): Config of the activations.
-        norm_eval (bool): Keep BN statistics fixed in training.
         with_cp (bool): Recompute blocks in the backward pass to save memory.
-        init_cfg (dict | list): Initialisation.
+        **kwargs: Further arguments of :class:`StackOfStages`. The stages are the seven
+            layers; in ``out_indices`` 7 is the 1×1 convolution behind them.
 
     Raises:
         ValueError: For an unknown variant or fusion, a divisor above the channels of the
@@ -167,24 +157,16 @@ class MobileNetV2MoD(DynamicModule, Backbone):
         fusion: str = 'first',
         reduction: int = 16,
         widen_factor: float = 1.0,
-        out_indices: Sequence[int] = (7,),
-        frozen_stages: int = -1,
         conv_cfg: dict | None = None,
         norm_cfg: dict = dict(type='BN'),
         act_cfg: dict = dict(type='ReLU6'),
-        norm_eval: bool = False,
         with_cp: bool = False,
-        init_cfg: dict | list | None = [
-            dict(type='Kaiming', layer='Conv2d'),
-            dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm']),
-        ],
+        **kwargs,
     ):
-        super().__init__(init_cfg)
+        super().__init__(num_stages=7, num_outputs=8, **kwargs)
         check_choice('variant', variant, tuple(self.arch_settings))
         if widen_factor <= 0:
             raise ValueError(f'widen_factor must be above 0, got {widen_factor!r}')
-        check_between('frozen_stages', frozen_stages, -1, 7)
-        self.variant = variant
         self.widen_factor = widen_factor
         self.settings = self.arch_settings[variant]
         first_mod = next(c for _, c, blocks, _ in self.settings if blocks > 1)
@@ -196,23 +178,18 @@ class MobileNetV2MoD(DynamicModule, Backbone):
             limit,
             limiting='first MoD block',
         )
-        self.out_indices = check_out_indices(out_indices, 7)
-        self.frozen_stages = frozen_stages
-        self.norm_eval = norm_eval
-        self.with_cp = with_cp
-        self.conv_arguments = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
+        conv_arguments = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
+        self.block_arguments = dict(with_cp=with_cp, **conv_arguments)
 
         channels = self._widened(32)
-        self.conv1 = ConvModule(
-            3, channels, 3, stride=2, padding=1, **self.conv_arguments
-        )
+        self.conv1 = ConvModule(3, channels, 3, stride=2, padding=1, **conv_arguments)
         self.layers = []
         for number, setting in enumerate(self.settings, start=1):
             self.add_module(f'layer{number}', self._make_layer(channels, *setting))
             self.layers.append(f'layer{number}')
             channels = self._widened(setting[1])
         self.feat_dim = int(1280 * max(1.0, widen_factor))
-        self.conv2 = ConvModule(channels, self.feat_dim, 1, **self.conv_arguments)
+        self.conv2 = ConvModule(channels, self.feat_dim, 1, **conv_arguments)
         self.layers.append('conv2')
         self.freeze()
 
@@ -229,9 +206,7 @@ class MobileNetV2MoD(DynamicModule, Backbone):
         self, in_channels: int, expand_ratio: int, channels: int, blocks: int, stride: int
     ) -> nn.Sequential:
         channels = self._widened(channels)
-        arguments = dict(
-            expand_ratio=expand_ratio, with_cp=self.with_cp, **self.conv_arguments
-        )
+        arguments = dict(expand_ratio=expand_ratio, **self.block_arguments)
         return nn.Sequential(
             InvertedResidual(in_channels, channels, stride, **arguments),
             *(
@@ -242,54 +217,20 @@ class MobileNetV2MoD(DynamicModule, Backbone):
             ),
         )
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Compute features of images.
+    @property
+    def stem_modules(self) -> list[nn.Module]:
+        return [self.conv1]
 
-        Args:
-            x (Tensor): Images of shape (N, 3, H, W).
-
-        Returns:
-            tuple[Tensor, ...]: Outputs of the layers in ``out_indices``.
-        """
-        x = self.conv1(x)
-        outs = []
-        for index, name in enumerate(self.layers):
-            x = getattr(self, name)(x)
-            if index in self.out_indices:
-                outs.append(x)
-        return tuple(outs)
-
-    def frozen_modules(self) -> list[nn.Module]:
-        if self.frozen_stages < 0:
-            return []
-        names = self.layers[: self.frozen_stages]
-        return [self.conv1, *(getattr(self, name) for name in names)]
+    @property
+    def stage_modules(self) -> list[nn.Module]:
+        return [getattr(self, name) for name in self.layers]
 
     def rename_stock_keys(self, state_dict: dict, prefix: str = '') -> None:
         """Rename torchvision's keys: it numbers all blocks in a row."""
-        if f'{prefix}features.0.0.weight' not in state_dict:
-            return
-        layers = [  # conv and norm there, both here
-            ('features.0.0', 'features.0.1', 'conv1'),
-            ('features.18.0', 'features.18.1', 'conv2'),
-        ]
-        blocks = (
-            (f'layer{number}.{index}', expand_ratio)
-            for number, (expand_ratio, _, count, _) in enumerate(self.settings, start=1)
-            for index in range(count)
-        )
-        for number, (block, expand_ratio) in enumerate(blocks, start=1):
-            theirs, last = f'features.{number}.conv', 1 if expand_ratio == 1 else 2
-            for i in range(last):
-                layers.append((f'{theirs}.{i}.0', f'{theirs}.{i}.1', f'{block}.conv.{i}'))
-            # The linear convolution is not nested: no activation follows.
-            unnested = (f'{theirs}.{last}', f'{theirs}.{last + 1}')
-            layers.append((*unnested, f'{block}.conv.{last}'))
-        names = {}
-        for conv, norm, ours in layers:
-            names[prefix + conv] = f'{prefix}{ours}.conv'
-            names[prefix + norm] = f'{prefix}{ours}.bn'
-        rename_modules(state_dict, names)
+        if f'{prefix}features.0.0.weight' in state_dict:
+            convs = (n for n, m in self.named_modules() if isinstance(m, ConvModule))
+            layers = [f'{prefix}{name}' for name in convs]
+            rename_numbered_layers(state_dict, f'{prefix}features.', layers)
 
 
 @cut_into_stages.register

@@ -92,8 +92,8 @@ class SpatialResNet(BudgetedModule, ResNet):
             if execution == 'sparse':
                 raise ValueError(
                     "execution='sparse' needs batch norms and plain convolutions, got "
-                    f'norm_cfg={self.norm_cfg}, conv_cfg={self.conv_cfg}; '
-                    "'auto' and 'masked' compute every position with them"
+                    f"{self.conv_arguments}; 'auto' and 'masked' compute every position "
+                    'with them'
                 )
             for block in self.masked_blocks().values():
                 block.execution = 'masked'
