@@ -11,7 +11,7 @@ from numbers import Real
 from torch import nn
 
 from mmdyn.engine.schedule_hook import OperatingPointScheduleHook
-from mmdyn.methods.spatial.budgeted import BudgetedModule
+from mmdyn.methods.spatial.budget import BudgetedModule
 from mmdyn.methods.spatial.target_weights import TargetWeights, trains_by_epoch
 from mmdyn.models.losses import scaled_losses
 from mmdyn.registry import HOOKS
