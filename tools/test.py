@@ -30,7 +30,7 @@ from mmdyn.engine.runner import (
     use_pinned_memory,
 )
 from mmdyn.evaluation.saved_points import points_file
-from mmdyn.evaluation.uncertainty.metric import calibration_file, load_calibration
+from mmdyn.evaluation.uncertainty.calibration import calibration_file, load_calibration
 
 
 def parse_args() -> argparse.Namespace:
