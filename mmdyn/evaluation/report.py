@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from numbers import Real
 from pathlib import Path
 
@@ -175,17 +175,9 @@ class OperatingPointReport(Report):
 
     def write(self, directory: str | Path) -> list[Path]:
         """As in :class:`Report`, after a JSON file that :meth:`load` reads."""
-        content = asdict(replace(self, points=[]))
-        content['points'] = [
-            dict(
-                name=point.name,
-                metrics=point.metrics,
-                macs_per_image=point.macs_per_image,
-                cost_ratio=point.cost_ratio,
-                latency_ms=point.latency_ms,
-            )
-            for point in self.points
-        ]
+        names = 'name', 'metrics', 'macs_per_image', 'cost_ratio', 'latency_ms'
+        points = [{name: getattr(p, name) for name in names} for p in self.points]
+        content = {**vars(self), 'points': points}
         path = Path(directory) / f'{self.stem}.json'
         path.write_text(json.dumps(_to_json(content), indent=2, allow_nan=False) + '\n')
         return [path, *super().write(directory)]

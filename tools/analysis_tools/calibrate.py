@@ -28,16 +28,13 @@ from mmdyn import (
 )
 from mmdyn.engine.runner import add_launch_arguments, runner_for_search
 from mmdyn.engine.splits import split_loaders
-from mmdyn.evaluation.report import console_for_tables
+from mmdyn.evaluation.tables import console_for_tables
+from mmdyn.evaluation.uncertainty.calibration import Calibration, save_calibration
 from mmdyn.evaluation.uncertainty.conformal import METHODS
-from mmdyn.evaluation.uncertainty.metric import (
-    Calibration,
-    Predictions,
-    fit_calibration,
-    save_calibration,
-)
-from mmdyn.evaluation.uncertainty.predictions import predictions_at_points
-from mmdyn.evaluation.uncertainty.reliability import apply_temperature, reliability_bins
+from mmdyn.evaluation.uncertainty.fitting import fit_calibration
+from mmdyn.evaluation.uncertainty.predictions import Predictions, predictions_at_points
+from mmdyn.evaluation.uncertainty.reliability import reliability_bins
+from mmdyn.evaluation.uncertainty.temperature import apply_temperature
 from mmdyn.operating_point import find_operating_points
 from mmdyn.visualization.reliability import draw_reliability
 

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmdyn import OperatingPointReport
-from mmdyn.evaluation.comparison import ReportComparison, load_report
+from mmdyn.evaluation.comparison import ReportComparison
+from mmdyn.visualization.curve import draw_report
 
 
 def parse_args() -> argparse.Namespace:
@@ -58,7 +59,7 @@ def load_reports(arguments: Sequence[str]) -> dict[str, OperatingPointReport]:
             raise ValueError(
                 f'two reports are named {name!r}: tell them apart with NAME={path}'
             )
-        reports[name] = load_report(path)
+        reports[name] = OperatingPointReport.load(path)
     return reports
 
 
@@ -67,7 +68,7 @@ def main() -> None:
     try:
         comparison = ReportComparison(load_reports(args.reports), args.metric)
         args.out_dir.mkdir(parents=True, exist_ok=True)
-        files = comparison.write(args.out_dir)
+        files = [*comparison.write(args.out_dir), *draw_report(comparison, args.out_dir)]
     except (OSError, ValueError) as error:
         sys.exit(str(error))
     comparison.print()
