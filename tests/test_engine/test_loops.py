@@ -169,7 +169,7 @@ def test_val_loop_gives_hooks_the_metrics_of_all_points(tmp_path):
 @pytest.mark.parametrize(
     ('settings', 'message'),
     [
-        (dict(points=['layers=4']), r"'layers=4'; valid ones: 'layers=1', "),
+        (dict(points=['layers=4']), r"\['layers=4'\]; valid ones: \['layers=1', "),
         (dict(points=[]), 'points is empty; valid ones'),
         (dict(size=0), 'dataset.*empty'),
     ],
