@@ -35,17 +35,10 @@ class OperatingPointTestLoop(OperatingPointLoop, TestLoop):
     ``points`` leaves out the dense point, one more pass counts its cost.
 
     Args:
-        runner (Runner): The runner.
-        dataloader (DataLoader | dict): A dataloader or its config.
-        evaluator (Evaluator | dict | list): The evaluator or its config.
-        fp16 (bool): Whether to run in half precision.
-        points (str | Sequence[str] | None): Names of the points; ``None``: all that are
-            trained.
+        *args: Arguments of :class:`OperatingPointLoop`.
         metric (str | None): The metric to draw and to rank by, more being better;
             ``None`` or unknown: the first one.
-
-    Raises:
-        ValueError: For a point that the model does not offer, or an empty dataset.
+        **kwargs: Arguments of :class:`OperatingPointLoop`.
 
     Example:
         >>> test_cfg = dict(type='mmdyn.OperatingPointTestLoop')
@@ -53,17 +46,8 @@ class OperatingPointTestLoop(OperatingPointLoop, TestLoop):
 
     stage = 'test'
 
-    def __init__(
-        self,
-        runner,
-        dataloader,
-        evaluator,
-        fp16: bool = False,
-        points=None,
-        metric: str | None = None,
-    ):
-        super().__init__(runner, dataloader, evaluator, fp16)
-        self.points = self._choose_points(points)
+    def __init__(self, *args, metric: str | None = None, **kwargs):
+        super().__init__(*args, **kwargs)
         self.metric = metric
 
     def run(self) -> dict:
