@@ -11,7 +11,7 @@ from mmengine.runner.amp import autocast
 
 from mmdyn.engine.loops import OperatingPointLoop
 from mmdyn.engine.passes import PassTotals, progress_bar
-from mmdyn.evaluation.latency import BatchSample, describe_device, measure_latency
+from mmdyn.evaluation.latency import describe_device, measure_latency
 from mmdyn.evaluation.point_result import PointResult
 from mmdyn.evaluation.report import OperatingPointReport
 from mmdyn.operating_point import (
@@ -22,6 +22,8 @@ from mmdyn.operating_point import (
 )
 from mmdyn.registry import LOOPS
 from mmdyn.visualization.curve import draw_report
+
+MAX_TIMED_BATCHES = 8
 
 
 @LOOPS.register_module()
@@ -55,7 +57,7 @@ class OperatingPointTestLoop(OperatingPointLoop, TestLoop):
         self.runner.call_hook('before_test')
         self.runner.call_hook('before_test_epoch')
         self.runner.model.eval()
-        self._sample = BatchSample(len(self.dataloader))
+        self._timed: dict[int, tuple] = {}
         results = self._run_points()
         metrics = self._all_metrics(results)
         # Before the hooks: an EMA hook takes its weights out of the model there.
@@ -74,25 +76,29 @@ class OperatingPointTestLoop(OperatingPointLoop, TestLoop):
         """Run one batch at the active operating point, and keep some to take time."""
         before = self.totals.meter.images
         super().run_iter(idx, data_batch)
-        self._sample.offer(idx, data_batch, self.totals.meter.images - before)
+        # From all over the dataset, which may be sorted by class.
+        if idx % -(-len(self.dataloader) // MAX_TIMED_BATCHES) == 0:
+            self._timed[idx] = self.totals.meter.images - before, data_batch
 
     def _report(self, results: list[PointResult]) -> OperatingPointReport:
         model = self.runner.model
         dense = dense_operating_point(model)
+        batch_size = self._timed[0][0]
+        full = [batch for size, batch in self._timed.values() if size == batch_size]
         with progress_bar() as bar:
             dense_macs = self._dense_macs_per_image(dense, results, bar)
             with autocast(enabled=self.fp16):
                 latencies = measure_latency(
                     model,
                     [each.point for each in results],
-                    self._sample.batches,
+                    full,
                     track=partial(bar.track, description='taking time'),
                 )
         return OperatingPointReport(
             config=self.runner.cfg.filename,
             checkpoint=self.runner.cfg.get('load_from'),
             device=describe_device(),
-            batch_size=self._sample.batch_size,
+            batch_size=batch_size,
             dense_point=dense.name,
             dense_macs_per_image=dense_macs,
             metric=self._known_metric(results),

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from numbers import Real
 from pathlib import Path
@@ -120,7 +120,9 @@ class OperatingPointReport(Report):
 
     def __post_init__(self):
         self.points = [
-            replace(p, metrics=_python(p.metrics), cost_ratio=_python(p.cost_ratio))
+            replace(
+                p, **_mapped(_python, dict(metrics=p.metrics, cost_ratio=p.cost_ratio))
+            )
             for p in self.points
         ]
         names = self.scalar_metrics()
@@ -168,7 +170,7 @@ class OperatingPointReport(Report):
         """As in :class:`Report`, after a JSON file that :meth:`load` reads."""
         names = 'name', 'metrics', 'macs_per_image', 'cost_ratio', 'latency_ms'
         points = [{name: getattr(p, name) for name in names} for p in self.points]
-        content = _json({**vars(self), 'points': points})
+        content = _mapped(_json, {**vars(self), 'points': points})
         path = Path(directory) / f'{self.stem}.json'
         path.write_text(json.dumps(content, indent=2, allow_nan=False) + '\n')
         return [path, *super().write(directory)]
@@ -186,24 +188,23 @@ class OperatingPointReport(Report):
 
 
 def _python(value):
-    """Turn what evaluators return into Python's own numbers, lists and strings."""
-    if value is None:  # how JSON files hold NaN
+    """A number, string or None as Python has it; None is how JSON files hold NaN."""
+    if value is None:
         return math.nan
-    if isinstance(value, Mapping):
-        return {str(k): _python(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_python(v) for v in value]
-    if hasattr(value, 'tolist'):  # tensors, arrays and NumPy scalars
-        return _python(value.tolist())
     return value if isinstance(value, (str, int, float)) else str(value)
 
 
 def _json(value):
-    """Put null for the numbers that JSON lacks."""
+    """A number or string as JSON has it, null for NaN and infinity."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _mapped(function: Callable, value):
+    """Apply a function to the values in mappings, lists, tensors and arrays."""
     if isinstance(value, Mapping):
-        return {k: _json(v) for k, v in value.items()}
+        return {str(k): _mapped(function, v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_json(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+        return [_mapped(function, v) for v in value]
+    if hasattr(value, 'tolist'):  # tensors, arrays and NumPy scalars
+        return _mapped(function, value.tolist())
+    return function(value)
