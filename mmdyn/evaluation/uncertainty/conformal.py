@@ -36,9 +36,8 @@ def check_method(method: str) -> None:
 def conformal_threshold(scores: np.ndarray, alpha: float) -> float:
     """The threshold at which sets hold the true class with a probability of 1 − α.
 
-    It is the ⌈(n + 1)(1 − α)⌉-th smallest score rather than a plain quantile, since a new
-    image is one more of n + 1. So the probability is at least 1 − α for any number of
-    images, over the draw of these and the new one.
+    It is the ⌈(n + 1)(1 − α)⌉-th smallest score rather than a plain quantile: a new image
+    is one of n + 1. So the probability is at least 1 − α for any n, over the draw of all.
 
     Args:
         scores (np.ndarray): 1 − the probability of the true class of n images (n,).
@@ -129,8 +128,8 @@ def prediction_sets(
 ) -> np.ndarray:
     """The classes whose score is at most the threshold of the exit (JEI-DNN, Eq. 10).
 
-    The paper requires a score below the threshold. To keep the coverage for any scores, a
-    score at the threshold is admitted too: otherwise many equal scores would all be out.
+    The paper requires a score below the threshold. A score at it is admitted here, which
+    keeps the coverage where many scores are equal.
 
     Args:
         probabilities (np.ndarray): Of K classes for each of N images, (N, K), at the exit
