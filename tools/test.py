@@ -147,12 +147,13 @@ def main() -> None:
     from mmengine.evaluator import DumpResults
 
     from mmdyn.engine.fitting_checkpoint_hook import FittingCheckpointHook
-    from mmdyn.engine.runner import build_runner, load_config
+    from mmdyn.engine.runner import build_runner, load_config, refuse_empty_dataset
 
     cfg = load_config(args)
     merge_args(cfg, args)
-    runner = build_runner(cfg, 'test_dataloader')
+    runner = build_runner(cfg)
     offer_found_points(runner, args.checkpoint)
+    refuse_empty_dataset(runner, 'test_dataloader')
     runner.register_hook(FittingCheckpointHook())
     dump_predictions = args.out and args.out_item != 'metrics'
     if dump_predictions or args.show or args.show_dir:
