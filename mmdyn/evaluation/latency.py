@@ -26,12 +26,12 @@ def time_alternately(
 
     Args:
         calls (Sequence[Callable[[], Any]]): The functions, run without gradients.
-        rounds (int): How often each is timed.
-        warmup (int): How often each is called before.
+        rounds (int): Number of times that each is timed.
+        warmup (int): Number of calls of each before.
         track (Callable): Wraps the rounds, to show progress.
 
     Returns:
-        np.ndarray: Milliseconds, of shape (rounds, number of calls).
+        np.ndarray: Milliseconds (rounds, number of calls).
     """
     samples = [[_timed(call)[0] for call in calls] for _ in track(range(warmup + rounds))]
     return np.array(samples[warmup:])

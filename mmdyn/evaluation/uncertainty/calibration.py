@@ -81,11 +81,7 @@ class Calibration:
 
     @classmethod
     def from_json(cls, content: Mapping) -> 'Calibration':
-        """The calibration that :meth:`to_json` gave, now or in an older version.
-
-        Raises:
-            ValueError: If something is missing, unknown or impossible.
-        """
+        """The calibration that :meth:`to_json` gave, now or in an older version."""
         names = {each.name for each in fields(cls)}
         if set(content) != names:
             raise ValueError(
@@ -140,12 +136,8 @@ def save_calibration(checkpoint: str | Path, calibration: Calibration) -> Path:
 def load_calibration(checkpoint: str | Path) -> Calibration | None:
     """Read the calibration of a checkpoint from its sidecar file.
 
-    Returns:
-        Calibration | None: ``None`` if there is no file, or, with a warning, if the
-        checkpoint has changed since.
-
-    Raises:
-        ValueError: If the file holds no calibration.
+    It is ``None`` if there is no file, or, with a warning, if the checkpoint has changed
+    since. A file without a calibration raises a ``ValueError``.
     """
     consequence = f', and is left out: {AGAIN} again'
     content = read_sidecar(calibration_file(checkpoint), checkpoint, consequence)
@@ -153,11 +145,7 @@ def load_calibration(checkpoint: str | Path) -> Calibration | None:
 
 
 def read_calibration(path: str | Path) -> Calibration:
-    """Read a file of :func:`save_calibration`, whatever its checkpoint is now.
-
-    Raises:
-        ValueError: If the file holds no calibration.
-    """
+    """Read a file of :func:`save_calibration`, whatever its checkpoint is now."""
     return _calibration_in(json.loads(Path(path).read_text()))
 
 

@@ -43,8 +43,7 @@ def fit_calibration(
         for which there were too few images.
 
     Raises:
-        ValueError: If there are no images, shapes do not fit together, alpha is outside
-            of (0, 1), or the method is unknown.
+        ValueError: If there are no images, or an argument is not as described.
     """
     temperatures, thresholds, settings, notes = {}, {}, {}, []
     for point, (log_probabilities, labels, exits) in predictions.items():
