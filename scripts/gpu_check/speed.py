@@ -47,11 +47,6 @@ class Case:
     def dense_model(self) -> nn.Module:
         return model_of(self.dense, {}) if self.dense else self.model
 
-    def contenders(self, points: list[str], masks: ExitStack) -> dict[str, nn.Module]:
-        """The dense network, then the network at some points; see ``at_point``."""
-        dense = {'dense network': at_point(self.dense_model, 'dense', masks)}
-        return dense | {point: at_point(self.model, point, masks) for point in points}
-
 
 def cases(dry: bool) -> list[Case]:
     lists = json.loads(Path(__file__).with_name('cases.json').read_text())
@@ -81,9 +76,12 @@ def jobs(args) -> dict:
 def _rows(args, case: Case, points, batch, dtype: str, compiled: bool) -> Iterator[dict]:
     images = torch.rand(batch, *case.shape, device=args.device).to(DTYPES[dtype])
     images = images.contiguous(memory_format=torch.channels_last)
+    models = {'dense network': (case.dense_model, 'dense')}
+    models |= {point: (case.model, point) for point in points}
     calls = {}
     with ExitStack() as masks:
-        for name, model in case.contenders(points, masks).items():
+        for name, (model, point) in models.items():
+            model = at_point(model, point, masks)
             model.to(images, memory_format=torch.channels_last)
             if compiled:
                 model.compile(backend='eager' if args.dry else 'inductor')

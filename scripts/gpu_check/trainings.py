@@ -23,35 +23,28 @@ def jobs(args) -> dict:
     plan = lists['dry' if args.dry else 'full']
     return {
         f'{Path(training["config"]).stem} seed {seed}': partial(
-            _rows,
-            args,
-            plan['prepare'],
-            training['config'],
-            {
-                **plan['overrides'],
-                **training.get('overrides', {}),
-                'randomness.seed': seed,
-            },
+            _rows, args, plan, training, seed
         )
         for training in plan['trainings']
         for seed in training['seeds']
     }
 
 
-def _rows(args, prepare, config: str, options: dict) -> Iterator[dict]:
+def _rows(args, plan: dict, training: dict, seed: int) -> Iterator[dict]:
     scratch = Path(os.environ['GPU_CHECK_SCRATCH'])
     data, work_dir = scratch / 'data', Path(tempfile.mkdtemp(dir=scratch))
     places = dict(data=data, carried=os.environ['GPU_DATA'], python=sys.executable)
-    command = [sys.executable, '-W', 'ignore', 'tools/train.py', config]
-    command += ['--work-dir', work_dir, '--cfg-options']
-    command += [f'{key}={str(value).format(**places)}' for key, value in options.items()]
+    options = {**plan['overrides'], **training['overrides'], 'randomness.seed': seed}
+    options = [f'{key}={value}'.format(**places) for key, value in options.items()]
+    train = [sys.executable, '-W', 'ignore', 'tools/train.py', training['config']]
+    train += ['--work-dir', work_dir, '--cfg-options', *options]
     with (args.out / 'trainings.log').open('a') as log:
         run = partial(subprocess.run, stdout=log, stderr=log, cwd=ROOT, check=True)
         if not data.exists():
             data.mkdir()
-            run([part.format(**places) for part in prepare])
+            run([part.format(**places) for part in plan['prepare']])
         start = time.perf_counter()
-        run(command)
+        run(train)
     (scalars,) = work_dir.glob('*/vis_data/scalars.json')
     rows = [json.loads(line) for line in scalars.read_text().splitlines()]
     scores = [row for row in rows if 'loss' not in row][-1]

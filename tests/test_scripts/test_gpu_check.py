@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 import torch
@@ -76,6 +77,13 @@ def test_speeds(dry):
     assert copy['gb_per_s'] == pytest.approx(2 * 2**16 / copy['ms'] * 1e-6)
 
 
+def test_tests_that_need_cuda_are_found(dry):
+    _, rows = dry
+    (tests,) = [row for row in rows if row['stage'] == 'tests']
+    assert tests['files'] >= 1 and 'error' not in tests['outcome']
+    assert ('passed' if torch.cuda.is_available() else 'skipped') in tests['outcome']
+
+
 def test_trainings_end_in_scores(dry):
     _, rows = dry
     (training,) = [row for row in rows if row['stage'] == 'trainings']
@@ -121,15 +129,12 @@ def by_position(fault, source, index, matrix, bias, out, out_index, add, relu):
     ],
 )
 def test_a_wrong_kernel_is_caught(fault, shape):
-    for wrong in (None, fault):
-
-        def run(*arguments, wrong=wrong):
-            return by_position(wrong, *arguments)
-
-        error = kernel.kernel_error(run, shape, torch.float32, 'cpu')
-        assert (
-            error <= 1e-6 if wrong is None else error > 0.05
-        )  # far above all tolerances
+    right, wrong = (
+        kernel.kernel_error(partial(by_position, each), shape, torch.float32, 'cpu')
+        for each in (None, fault)
+    )
+    assert right <= 1e-6
+    assert wrong > 0.05  # far above all tolerances
 
 
 def test_not_a_number_is_wrong():
