@@ -195,7 +195,7 @@ def test_a_model_without_a_choice(tmp_path):
 
 
 def test_an_unknown_point(tmp_path):
-    with pytest.raises(ValueError, match="point 'c'; valid ones: 'a', 'b'"):
+    with pytest.raises(ValueError, match=r"points \['c'\]; valid ones: \['a', 'b'\]"):
         trained(tmp_path, Wide(*'ab'), points=['c'])
 
 
