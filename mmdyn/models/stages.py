@@ -1,7 +1,7 @@
-"""Where a backbone can be cut into stages, and the one walk through them.
+"""Cuts of backbones into stages, and the one walk through them.
 
-A cut is made anew for every forward pass rather than stored: modules stay where they are,
-under their own names, and copies of a model are cut at their own modules.
+A cut is made for every forward pass rather than stored: modules keep their places and
+names, and copies of a model are cut at their own modules.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,15 +20,15 @@ def identity(x: Tensor) -> Tensor:
 
 
 class Stage(NamedTuple):
-    """One part of a backbone; the parts in a row make up the whole.
+    """One part of a backbone; all parts in sequence are the whole.
 
     Args:
-        forward (Callable[[Tensor], Tensor]): Computes the features after this stage from
-            those before it (from the images in the first stage).
+        forward (Callable[[Any], Any]): Computes the state after this stage from the state
+            before it (the images, in the first stage): features, or a dict (of dicts) of
+            tensors.
         out_channels (int): Channels of its features.
-        stride (int): Pixels of the image a cell of its features spans, along one side.
-        features (Callable[[Any], Tensor]): Where ``forward`` gives more than the next
-            stage's input, a dict (of dicts) of tensors: picks the features out of it.
+        stride (int): Pixels of the image per cell of its features, along one side.
+        features (Callable[[Any], Tensor]): Picks the features out of the state.
     """
 
     forward: Callable[[Any], Any]
@@ -40,10 +40,10 @@ class Stage(NamedTuple):
 class Cut:
     """A function of a backbone, chosen by the qualified name of its class or of a base.
 
-    By the name, so that stock backbones are known without importing their packages.
+    Names make stock backbones known without importing their packages.
 
     Args:
-        parts (str): What backbones are cut into, for messages.
+        parts (str): The name of the parts, for messages.
     """
 
     def __init__(self, parts: str):
@@ -51,10 +51,10 @@ class Cut:
         self._cuts: dict[str, Callable] = {}
 
     def register(self, key: str | type | Callable) -> Callable:
-        """Make a type of backbone known; a decorator.
+        """Decorate the cut of a class of backbones.
 
         Args:
-            key (str | type | Callable): The class or its qualified name, or the function
+            key (str | type | Callable): The class or its qualified name; or the function
                 itself, whose argument is annotated with the class.
         """
         if isinstance(key, (str, type)):
@@ -66,16 +66,10 @@ class Cut:
         return cut
 
     def __call__(self, backbone: nn.Module) -> list[Stage]:
-        """Cut a backbone.
-
-        Args:
-            backbone (nn.Module): A known backbone, or one derived from it.
-
-        Returns:
-            list[Stage]: The parts from first to last; the stem belongs to the first.
+        """The parts of a backbone from first to last; the stem belongs to the first.
 
         Raises:
-            TypeError: If it is not known how to cut this type of backbone.
+            TypeError: For a class of backbones that has no cut.
         """
         for cls in type(backbone).__mro__:
             if cut := self._cuts.get(_qualified(cls)):
@@ -107,7 +101,7 @@ CUTS = dict(stage=cut_into_stages, block=cut_into_blocks)
 
 
 class Cuttable:
-    """What a model with exits asks of its backbone, with the answers of most backbones.
+    """Interface of backbones to models with exits, with the answers of most backbones.
 
     Attributes:
         draws (int): Forward passes whose class probabilities are to be averaged.
@@ -129,32 +123,24 @@ class Cuttable:
         cut: str = 'stage',
         lazy: bool = False,
     ) -> list[list[Stage]]:
-        """The stages to run before each of some exits, from the one before it.
+        """The stages between each exit and the one before it.
 
         Args:
             ends (Sequence[int]): Number (from 1) of the last stage before each exit.
-            settings (Mapping): Of the operating point.
-            cut (str): ``'stage'`` or ``'block'``: what counts as a stage.
-            lazy (bool): Whether to leave work that only later exits need until these are
+            settings (Mapping): Settings of the operating point.
+            cut (str): ``'stage'`` or ``'block'``: the parts that count as stages.
+            lazy (bool): Whether to delay work that only later exits need until these are
                 reached, if there is such work.
         """
         stages = CUTS[cut](self.module)
         return [stages[start:end] for start, end in zip([0, *ends], ends)]
 
     def exit_points(self, ends: Sequence[int]) -> tuple[OperatingPoint, ...]:
-        """Operating points that the backbone adds to those of a model with exits.
-
-        Args:
-            ends (Sequence[int]): As of :meth:`stages_for`.
-        """
+        """Operating points that the backbone adds to those of a model with such exits."""
         return ()
 
     def check_exit_settings(self, settings: Mapping[str, Any]) -> None:
-        """Check settings of a point that a search found, but the exit.
-
-        Raises:
-            ValueError: If the backbone does not know them.
-        """
+        """Refuse, by a ``ValueError``, unknown settings, other than exits, of a point."""
         if settings:
             raise ValueError(
                 f'a {type(self.module).__name__} does not know the settings '
@@ -163,7 +149,7 @@ class Cuttable:
 
 
 def cuttable(backbone: nn.Module) -> Cuttable:
-    """The answers of a backbone: its own, or for a stock one those of most."""
+    """The interface of a backbone: its own, or for a stock one the usual one."""
     return backbone if isinstance(backbone, Cuttable) else _StockBackbone(backbone)
 
 
@@ -175,10 +161,10 @@ class _StockBackbone(Cuttable):
 
 
 class Walk:
-    """A forward pass that halts behind each part; the iterator of the features there.
+    """A forward pass that halts behind each part: an iterator of the features there.
 
     Args:
-        parts (Sequence[Sequence[Stage]]): What to run, as of ``stages_for``.
+        parts (Sequence[Sequence[Stage]]): Stages of each part, as of ``stages_for``.
         images (Tensor): Images of shape (N, C, H, W).
 
     Example:
@@ -201,12 +187,12 @@ class Walk:
         return stage.features(self._state)
 
     def keep(self, stay: Tensor) -> None:
-        """Go on with some samples alone, those where booleans (N,) are True."""
+        """Continue with the samples whose booleans (N,) are True."""
         self._state = take(self._state, stay)
 
 
 def take(x: Tensor | dict | None, kept: Tensor) -> Tensor | dict | None:
-    """The kept samples of what a stage gives, in the same memory format."""
+    """The kept samples of a state, in the same memory format."""
     if x is None or (isinstance(x, Tensor) and x.dim() == 0):
         return x  # the same for all samples
     if isinstance(x, dict):
@@ -221,7 +207,7 @@ def take(x: Tensor | dict | None, kept: Tensor) -> Tensor | dict | None:
 def chain_of_stages(
     stem: Callable, parts: Iterable[Callable], widths: Iterable, strides: Iterable
 ) -> list[Stage]:
-    """Stages that are one function each, the stem being part of the first."""
+    """Stages of one function each; the stem is part of the first."""
     first, *others = parts
     return [
         Stage(*values) for values in zip([chain(stem, first), *others], widths, strides)

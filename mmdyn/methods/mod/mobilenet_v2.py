@@ -44,9 +44,14 @@ class InvertedResidual(BaseModule):
         super().__init__()
         self.with_cp = with_cp
         self.has_skip = stride == 1 and in_channels == out_channels
-        self.conv = _inverted_residual_branch(
-            in_channels, out_channels, stride, expand_ratio, **kwargs
-        )
+        width = in_channels * expand_ratio
+        depthwise = dict(stride=stride, padding=1, groups=width)
+        layers = []
+        if expand_ratio > 1:
+            layers.append(ConvModule(in_channels, width, 1, **kwargs))
+        layers.append(ConvModule(width, width, 3, **depthwise, **kwargs))
+        layers.append(ConvModule(width, out_channels, 1, **{**kwargs, 'act_cfg': None}))
+        self.conv = nn.Sequential(*layers)
 
     def compute(self, x: Tensor) -> Tensor:
         """Compute the block for a feature map x (N, C, H, W)."""
@@ -61,25 +66,12 @@ class InvertedResidual(BaseModule):
         return self.compute(x)
 
 
-def _inverted_residual_branch(
-    in_channels: int, out_channels: int, stride: int, expand_ratio: int, **kwargs
-) -> nn.Sequential:
-    width = in_channels * expand_ratio
-    depthwise = dict(stride=stride, padding=1, groups=width)
-    layers = [] if expand_ratio == 1 else [ConvModule(in_channels, width, 1, **kwargs)]
-    layers.append(ConvModule(width, width, 3, **depthwise, **kwargs))
-    layers.append(ConvModule(width, out_channels, 1, **{**kwargs, 'act_cfg': None}))
-    return nn.Sequential(*layers)
-
-
 class MoDInvertedResidual(InvertedResidual):
     """An inverted residual of the selected channels, added to the map.
 
     Args:
         channels (int): Channels of the input and the output.
-        divisor (int): See :class:`MixtureOfDepths`, as the next two.
-        fusion (str): Where the processed channels are added.
-        reduction (int): How many times narrower the selector's hidden layer is.
+        divisor, fusion, reduction: See :class:`MixtureOfDepths`.
         **kwargs: Further arguments of the narrow :class:`InvertedResidual`.
     """
 
@@ -103,22 +95,18 @@ class MobileNetV2MoD(DynamicModule, StackOfStages):
     mmseg's, with strides and dilations, is not covered. Checkpoints of theirs and of
     torchvision's fill all but the MoD blocks of the base variant.
 
-    Where gradients are off a MoD block changes the output of the block before it in
-    place: a hook that keeps a block's output has to copy it. Outputs of layers stay.
+    Without gradients a MoD block changes the output of the block before it in place: a
+    hook that keeps a block's output has to copy it. Outputs of layers stay.
 
     Args:
         variant (str): ``'base'``, the standard channels, or ``'large'``, those of
             MobileNetV2-MoD-L (Table 6).
         divisor (int | None): The paper's c: a MoD block processes 1 / c of its channels.
-            ``None``: the channels of the first MoD block, which so processes one, as the
-            paper's 64 makes it in a ResNet of basic blocks.
-        fusion (str): Where a MoD block adds what it computed: to the ``'first'`` or
-            ``'last'`` channels, or to the ``'original'`` places.
-        reduction (int): How many times narrower a selector's hidden layer is.
+            ``None``: the channels of the first MoD block, which then processes one, as
+            with the paper's 64 in a ResNet of basic blocks.
+        fusion, reduction: See :class:`MixtureOfDepths`.
         widen_factor (float): Multiplies the channels of every layer.
-        conv_cfg (dict | None): Config of the convolutions.
-        norm_cfg (dict): Config of the norms.
-        act_cfg (dict): Config of the activations.
+        conv_cfg, norm_cfg, act_cfg (dict): Configs of convolutions, norms, activations.
         with_cp (bool): Recompute blocks in the backward pass to save memory.
         **kwargs: Further arguments of :class:`StackOfStages`. The stages are the seven
             layers; in ``out_indices`` 7 is the 1×1 convolution behind them.
@@ -128,26 +116,19 @@ class MobileNetV2MoD(DynamicModule, StackOfStages):
             first MoD block (24 or 32 for a ``widen_factor`` of 1), or values below 1.
     """
 
-    # Expansion, channels, blocks and stride of each layer.
-    arch_settings: dict[str, tuple[tuple[int, int, int, int], ...]] = {
-        'base': (
-            (1, 16, 1, 1),
-            (6, 24, 2, 2),
-            (6, 32, 3, 2),
-            (6, 64, 4, 2),
-            (6, 96, 3, 1),
-            (6, 160, 3, 2),
-            (6, 320, 1, 1),
-        ),
-        'large': (
-            (1, 16, 1, 1),
-            (6, 32, 2, 2),
-            (6, 64, 3, 2),
-            (6, 96, 4, 2),
-            (6, 128, 3, 1),
-            (6, 160, 3, 2),
-            (6, 320, 1, 1),
-        ),
+    # Expansion, blocks and stride of each layer; channels of each in both variants.
+    layer_settings = (
+        (1, 1, 1),
+        (6, 2, 2),
+        (6, 3, 2),
+        (6, 4, 2),
+        (6, 3, 1),
+        (6, 3, 2),
+        (6, 1, 1),
+    )
+    arch_settings = {
+        'base': (16, 24, 32, 64, 96, 160, 320),
+        'large': (16, 32, 64, 96, 128, 160, 320),
     }
 
     def __init__(
@@ -167,10 +148,8 @@ class MobileNetV2MoD(DynamicModule, StackOfStages):
         check_choice('variant', variant, tuple(self.arch_settings))
         if widen_factor <= 0:
             raise ValueError(f'widen_factor must be above 0, got {widen_factor!r}')
-        self.widen_factor = widen_factor
-        self.settings = self.arch_settings[variant]
-        first_mod = next(c for _, c, blocks, _ in self.settings if blocks > 1)
-        limit = self._widened(first_mod)
+        widths = [_widened(c, widen_factor) for c in self.arch_settings[variant]]
+        limit = widths[1]  # the first layer has no second block
         self.mod_arguments = check_mod_arguments(
             limit if divisor is None else divisor,
             fusion,
@@ -181,31 +160,22 @@ class MobileNetV2MoD(DynamicModule, StackOfStages):
         conv_arguments = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
         self.block_arguments = dict(with_cp=with_cp, **conv_arguments)
 
-        channels = self._widened(32)
+        channels = _widened(32, widen_factor)
         self.conv1 = ConvModule(3, channels, 3, stride=2, padding=1, **conv_arguments)
         self.layers = []
-        for number, setting in enumerate(self.settings, start=1):
-            self.add_module(f'layer{number}', self._make_layer(channels, *setting))
-            self.layers.append(f'layer{number}')
-            channels = self._widened(setting[1])
+        for width, setting in zip(widths, self.layer_settings):
+            self.layers.append(f'layer{len(self.layers) + 1}')
+            layer = self._make_layer(channels, width, *setting)
+            self.add_module(self.layers[-1], layer)
+            channels = width
         self.feat_dim = int(1280 * max(1.0, widen_factor))
         self.conv2 = ConvModule(channels, self.feat_dim, 1, **conv_arguments)
         self.layers.append('conv2')
         self.freeze()
 
-    def _widened(self, channels: int) -> int:
-        """``channels * widen_factor`` as MobileNetV2 rounds it.
-
-        To a multiple of 8, at least 8, and never down by more than a tenth.
-        """
-        exact = channels * self.widen_factor
-        rounded = max(8, int(exact + 4) // 8 * 8)
-        return rounded if rounded >= 0.9 * exact else rounded + 8
-
     def _make_layer(
-        self, in_channels: int, expand_ratio: int, channels: int, blocks: int, stride: int
+        self, in_channels: int, channels: int, expand_ratio: int, blocks: int, stride: int
     ) -> nn.Sequential:
-        channels = self._widened(channels)
         arguments = dict(expand_ratio=expand_ratio, **self.block_arguments)
         return nn.Sequential(
             InvertedResidual(in_channels, channels, stride, **arguments),
@@ -233,6 +203,13 @@ class MobileNetV2MoD(DynamicModule, StackOfStages):
             rename_numbered_layers(state_dict, f'{prefix}features.', layers)
 
 
+def _widened(channels: int, factor: float) -> int:
+    """Their product, rounded to a multiple of 8 and never down by more than a tenth."""
+    exact = channels * factor
+    rounded = max(8, int(exact + 4) // 8 * 8)
+    return rounded if rounded >= 0.9 * exact else rounded + 8
+
+
 @cut_into_stages.register
 def _(backbone: MobileNetV2MoD) -> list[Stage]:
-    return mobilenet_stages(backbone, backbone.settings)
+    return mobilenet_stages(backbone, backbone.layer_settings)

@@ -29,9 +29,7 @@ class MoDConv(BaseModule):
 
     Args:
         channels (int): Channels of the input and the output.
-        divisor (int): See :class:`MixtureOfDepths`, as the next two.
-        fusion (str): Where the processed channels are added.
-        reduction (int): How many times narrower the selector's hidden layer is.
+        divisor, fusion, reduction: See :class:`MixtureOfDepths`.
         **kwargs: Further arguments of the narrow :class:`mmcv.cnn.ConvModule`.
     """
 
@@ -59,15 +57,13 @@ class VGGMoD(DynamicModule, StackOfStages):
     have batch norms, so ours do by default; a stock VGG without them becomes one of ours
     with ``norm_cfg=None``.
 
-    Where gradients are off a MoD convolution changes the output of the one before it in
-    place: a hook that keeps it has to copy it. Outputs of stages stay.
+    Without gradients a MoD convolution changes the output of the one before it in place:
+    a hook that keeps it has to copy it. Outputs of stages stay.
 
     Args:
         depth (int): Number of layers with weights, three linear ones included: 16 or 19.
         divisor (int): The paper's c: a MoD convolution processes 1 / c of its channels.
-        fusion (str): Where it adds them: to the ``'first'`` or ``'last'`` channels, or to
-            the ``'original'`` places.
-        reduction (int): How many times narrower a selector's hidden layer is.
+        fusion, reduction: See :class:`MixtureOfDepths`.
         num_classes (int): Above 0: end in VGG's own classifier for images of 224×224
             (two linear layers of 4,096, dropout 0.5), as mmpretrain's configs ask for;
             -1: end in feature maps.

@@ -230,11 +230,11 @@ def _copy_norms(state_dict: dict, start: str, block: SpatialBlock, key: str) -> 
     """Give a budget that a checkpoint lacks the stock norms of a block."""
     stock_names = {module: name for name, module in block.named_modules()}
     for name, stock in block.stock_norms().items():
-        source = f'{start}{stock_names[stock]}.'
         for tensor in stock.state_dict():
-            if source + tensor in state_dict:
-                target = f'{start}at_budget.{key}.{name}.{tensor}'
-                state_dict[target] = state_dict[source + tensor]
+            source = f'{start}{stock_names[stock]}.{tensor}'
+            if source in state_dict:
+                own = f'{start}at_budget.{key}.{name}.{tensor}'
+                state_dict[own] = state_dict[source]
 
 
 def _drop(state_dict: dict, start: str) -> None:

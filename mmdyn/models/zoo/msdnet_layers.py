@@ -15,15 +15,8 @@ class Layout:
 
     Args:
         stage_ends (Sequence[int]): Last layer of each stage.
-        growth_rate (int): Channels that a layer adds at a scale of growth factor 1, even.
-        growth_factors (Sequence[int]): What multiplies them at each scale.
-        bottleneck_factors (Sequence[int]): For each scale, channels of a 1×1 convolution
-            for one of the 3×3 behind it.
-        reduction (float): Share of the channels that a transition keeps.
-
-    Raises:
-        ValueError: For factors of different numbers of scales, an odd growth rate, or a
-            reduction outside (0, 1].
+        growth_rate, growth_factors, bottleneck_factors, reduction: See
+            :class:`mmdyn.models.zoo.msdnet.MSDNet`.
     """
 
     stage_ends: Sequence[int]
