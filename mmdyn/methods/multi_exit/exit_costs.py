@@ -1,4 +1,4 @@
-"""What leaving at each exit of a network costs.
+"""Executed cost of each exit of a network.
 
 Jointly-Learned Exit and Inference for a Dynamic Neural Network: JEI-DNN, Regol et al.:
 Eq. 18, Tables 2 and 3.
@@ -11,17 +11,15 @@ import torch
 from torch import Tensor
 
 from mmdyn.evaluation.cost import CostMeter
-from mmdyn.methods.multi_exit.classifier import MultiExitClassifier
-from mmdyn.models.stages import Walk
 
 
 class ExitCosts(NamedTuple):
-    """MACs of an image that leaves at each exit, sums up to there, each (M,).
+    """MACs per image that takes each exit, sums up to there, each (M,).
 
     Args:
         backbone (np.ndarray): Of the backbone; at the last exit also of neck and head.
         exits (np.ndarray): Of the exits before the head.
-        gates (np.ndarray): Of their gates, by the paper's count; 0 without gates.
+        gates (np.ndarray): Of the policy's decisions, by the paper's count.
     """
 
     backbone: np.ndarray
@@ -34,30 +32,43 @@ class ExitCosts(NamedTuple):
 
     @property
     def normalized(self) -> np.ndarray:
-        """IC_norm: shares of what the last exit costs."""
+        """IC_norm: shares of the cost of the last exit."""
         return self.total / self.total[-1]
 
 
+def run_all_exits(model, images: Tensor) -> tuple[list[Tensor], np.ndarray]:
+    """Run every exit on all images and count what runs.
+
+    Args:
+        model (MultiExitModel): The model.
+        images (Tensor): Images (N, C, H, W).
+
+    Returns:
+        tuple[list[Tensor], np.ndarray]: Logits (N, K) of each exit, and the MACs of the
+        part of the backbone before each exit and of the exit itself, (2, M).
+    """
+    logits, macs = [], np.zeros((2, model.num_exits))
+    walk = model.walk(images)
+    for exit in range(model.num_exits):
+        with CostMeter() as trunk:
+            features = next(walk)
+        with CostMeter() as branch:
+            logits.append(model.logits_at(exit, features))
+        macs[:, exit] = trunk.macs, branch.macs
+    return logits, macs
+
+
 @torch.no_grad()
-def measure_exit_costs(model: MultiExitClassifier, images: Tensor) -> ExitCosts:
-    """Count what each exit costs.
+def measure_exit_costs(model, images: Tensor) -> ExitCosts:
+    """Count the cost of each exit.
 
     Args:
         model (MultiExitClassifier): The model, in evaluation mode.
         images (Tensor): Images (N, C, H, W); the count is the mean over them.
     """
-    last = model.num_exits - 1
-    backbone, exits = np.zeros(last + 1), np.zeros(last + 1)
-    walk = Walk(model.parts(range(last + 1), lazy=True), images)
-    for exit in range(last + 1):
-        trunk, branch = CostMeter(), CostMeter()
-        with trunk:
-            features = next(walk)
-        with branch if exit < last else trunk:
-            model.logits_at(exit, features)
-        backbone[exit], exits[exit] = trunk.macs, branch.macs
-    gates = np.zeros(last + 1)
-    gates[:last] = model.policy.decision_macs(model.num_classes)
-    return ExitCosts(
-        backbone.cumsum() / len(images), exits.cumsum() / len(images), gates.cumsum()
-    )
+    _, (backbone, exits) = run_all_exits(model, images)
+    backbone[-1], exits[-1] = backbone[-1] + exits[-1], 0
+    gates = np.zeros(model.num_exits)
+    gates[:-1] = model.policy.decision_macs(model.num_classes)
+    number = len(images)
+    return ExitCosts(backbone.cumsum() / number, exits.cumsum() / number, gates.cumsum())

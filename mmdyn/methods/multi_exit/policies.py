@@ -1,9 +1,10 @@
-"""Policies: which samples leave at an exit."""
+"""Policies: the samples that exit early."""
 
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor
@@ -14,17 +15,27 @@ from mmdyn.registry import MODELS
 
 
 class Policy(BaseModule):
-    """Base of policies: which samples leave at an exit, one exit after the other.
+    """Base of policies, which decide at one exit after the other.
+
+    ``forward(logits, exit, point, carried)`` takes the logits of the samples that reached
+    an exit and gives booleans (N,), True for each sample that exits, and what is carried
+    to the next exit, a tensor of N elements or ``None``.
 
     Attributes:
-        trained_by (str | None): What trains a policy that learns.
+        trained_by (str | None): Registry name of the hook that trains a policy.
     """
 
     trained_by: str | None = None
+    _points: tuple[OperatingPoint, ...] = ()
+
+    @property
+    def operating_points(self) -> tuple[OperatingPoint, ...]:
+        """One point for each named setting."""
+        return self._points
 
     @staticmethod
     def decision_macs(num_classes: int) -> int:
-        """Multiply-adds of deciding behind one exit, beside those of its logits."""
+        """Multiply-adds of one decision, beside those of the exit's logits."""
         return 0
 
     @torch.no_grad()
@@ -36,7 +47,7 @@ class Policy(BaseModule):
             point (OperatingPoint): One of the policy's operating points.
 
         Returns:
-            Tensor: Places of the exits (N,), from 0.
+            Tensor: Indices of the exits (N,), from 0.
         """
         exits = logits.new_zeros(logits.shape[1], dtype=torch.long)
         waiting, carried = torch.arange(len(exits), device=exits.device), None
@@ -49,10 +60,10 @@ class Policy(BaseModule):
 
 @MODELS.register_module()
 class ConfidencePolicy(Policy):
-    """A sample leaves at exit i when its highest class probability reaches γ_i.
+    """A sample takes exit i when its highest class probability reaches γ_i.
 
-    Lin et al., section III-C. Of a segmented image it is the mean over the pixels that
-    has to. The last exit takes all that get there.
+    Lin et al., section III-C. For a segmented image, the mean over its pixels is
+    compared. The last exit takes all samples that reach it.
 
     Args:
         num_exits (int): Number of exits, the last included.
@@ -86,41 +97,18 @@ class ConfidencePolicy(Policy):
             for name, values in thresholds.items()
         )
 
-    @property
-    def operating_points(self) -> tuple[OperatingPoint, ...]:
-        """One point a named setting."""
-        return self._points
-
     def check_settings(self, settings: Mapping[str, Any]) -> None:
-        """As :func:`check_found_thresholds`."""
         check_found_thresholds(settings, self.num_exits - 1)
 
     def forward(
         self, logits: Tensor, exit: int, point: OperatingPoint, carried: None = None
     ) -> tuple[Tensor, None]:
-        """Decide who leaves.
-
-        Args:
-            logits (Tensor): Logits (N, K), or (N, K, h, w) of segmented images, of the
-                samples that reached the exit.
-            exit (int): Place of the exit, from 0; not the last.
-            point (OperatingPoint): One of :attr:`operating_points`.
-            carried (None): What a policy hands on to the next exit; nothing here.
-
-        Returns:
-            tuple[Tensor, None]: Booleans (N,), True for each sample that leaves, and
-            what is carried to the next exit: a tensor of N elements or nothing.
-        """
-        return is_confident(logits, point.settings['thresholds'][exit]), None
-
-
-def is_confident(logits: Tensor, threshold: float) -> Tensor:
-    """Whether the :func:`confidence` (N,) of logits reaches a threshold."""
-    return confidence(logits) >= threshold
+        """Decide for logits (N, K), or (N, K, h, w) of segmented images."""
+        return reaches(confidence(logits), point.settings['thresholds'][exit]), None
 
 
 def confidence(logits: Tensor) -> Tensor:
-    """The highest class probability, of maps its mean over the pixels.
+    """The highest class probability; its mean over the pixels of a map.
 
     Args:
         logits (Tensor): Logits (N, K), or (N, K, h, w) of maps; a map's single logit is
@@ -136,16 +124,29 @@ def confidence(logits: Tensor) -> Tensor:
     return logits.softmax(dim=1).amax(dim=1).mean(dim=(1, 2))
 
 
-def check_found_thresholds(settings: Mapping[str, Any], number: int) -> None:
-    """Check the settings of a point that a search found.
+def reaches(confidences, threshold):
+    """The exit rule, for tensors and arrays alike: True where a sample exits."""
+    return confidences >= threshold
+
+
+def exits_by_confidence(
+    confidences: np.ndarray, thresholds: Sequence[float]
+) -> np.ndarray:
+    """The exit that each sample takes, given its confidences at all exits.
 
     Args:
-        settings (Mapping): The settings.
-        number (int): Exits but the last.
+        confidences (np.ndarray): Of shape (M − 1, N).
+        thresholds (Sequence[float]): γ of the M − 1 exits before the last.
 
-    Raises:
-        ValueError: If they are not thresholds of these exits.
+    Returns:
+        np.ndarray: Indices of the exits (N,), from 0.
     """
+    stays = ~reaches(confidences, np.asarray(thresholds)[:, None])
+    return stays.cumprod(axis=0).sum(axis=0)
+
+
+def check_found_thresholds(settings: Mapping[str, Any], number: int) -> None:
+    """Refuse, by a ``ValueError``, settings that are not thresholds of ``number`` exits."""
     if set(settings) != {'thresholds'}:
         raise ValueError(f"settings need 'thresholds' alone, got {dict(settings)}")
     _checked_thresholds('found', settings['thresholds'], number)

@@ -11,11 +11,8 @@ from test_methods.test_multi_exit.test_classifier import SHAPE, config
 from torch import nn
 
 from mmdyn import CostMeter, OperatingPoint, at_operating_point, operating_points
-from mmdyn.methods.multi_exit.threshold_search import (
-    ExitRecord,
-    ThresholdSearch,
-    record_exits,
-)
+from mmdyn.methods.multi_exit.exit_record import ExitRecord, record_exits
+from mmdyn.methods.multi_exit.threshold_search import ThresholdSearch
 
 
 def make_record(exits, images, seed=0, step=None):
