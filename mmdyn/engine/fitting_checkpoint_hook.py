@@ -4,7 +4,7 @@ from mmengine.hooks import Hook
 
 from mmdyn.engine.loss_hook import unwrapped
 from mmdyn.registry import HOOKS
-from mmdyn.utils.checkpoints import load_weights_strictly
+from mmdyn.utils.checkpoints import check_weights
 
 
 @HOOKS.register_module()
@@ -22,4 +22,4 @@ class FittingCheckpointHook(Hook):
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Compare a checkpoint with the model before the runner puts it in."""
-        load_weights_strictly(unwrapped(runner.model), checkpoint)
+        check_weights(unwrapped(runner.model), checkpoint)
