@@ -1,16 +1,49 @@
-"""Time on the clock, measured side by side: what is compared takes turns."""
+"""Latency, measured alternately for everything that is to be compared."""
 
+import platform
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from mmengine.device import get_device
 from torch import nn
 
 from mmdyn.operating_point import OperatingPoint, at_operating_point
 
 _MIN_SAMPLES = 30
+_MAX_BATCHES = 8
+
+
+class BatchSample:
+    """Full batches from all over a dataset, which may be sorted by class, to time.
+
+    Args:
+        number (int): Batches of the dataset.
+
+    Attributes:
+        batches (list): The batches that are kept, at most eight.
+        batch_size (int): Images of each.
+    """
+
+    def __init__(self, number: int):
+        self.batches: list = []
+        self._stride = -(-number // _MAX_BATCHES)
+        self._latest = -1
+
+    def offer(self, index: int, batch, size: int) -> None:
+        """Keep a batch of a size, the ``index``-th of the dataset, if it is to be timed.
+
+        Later passes over the dataset add nothing.
+        """
+        if index <= self._latest:
+            return
+        self._latest = index
+        if index == 0:
+            self.batch_size = size
+        if index % self._stride == 0 and size == self.batch_size:
+            self.batches.append(batch)
 
 
 @torch.no_grad()
@@ -20,10 +53,10 @@ def time_alternately(
     warmup: int = 3,
     track: Callable[[Sequence], Iterable] = iter,
 ) -> np.ndarray:
-    """Time functions that take turns, so that a slow spell of the machine meets all.
+    """Time functions alternately, so that a slow period of the machine affects all.
 
     Args:
-        calls (Sequence[Callable[[], Any]]): What is timed, gradients off.
+        calls (Sequence[Callable[[], Any]]): The functions, run without gradients.
         rounds (int): How often each is timed.
         warmup (int): How often each is called before.
         track (Callable): Wraps the rounds, to show progress.
@@ -42,20 +75,19 @@ def measure_latency(
     batches: Sequence[dict],
     track: Callable[[Sequence], Iterable] = iter,
 ) -> list[dict[str, float]]:
-    """Time ``model.test_step`` at each operating point.
+    """Time ``model.test_step`` at each operating point, alternately on each batch.
 
-    The points take turns on each batch, so that a slow spell of the machine meets all of
-    them. Preprocessing and predictions are part of the time; loading data is not.
+    Preprocessing and predictions are part of the time; loading data is not.
 
     Args:
         model (nn.Module): A model with MMEngine's ``test_step``, in evaluation mode.
         points (Sequence[OperatingPoint]): Points that the model offers.
-        batches (Sequence[dict]): Batches as the dataloader gives them.
+        batches (Sequence[dict]): Batches of the dataloader.
         track (Callable): Wraps the batches that will be run, to show progress.
 
     Returns:
         list[dict[str, float]]: For each point, ``median`` and ``p90`` (90th percentile)
-        over batches of the milliseconds an image takes.
+        over batches of the milliseconds per image.
     """
     rounds = -(-_MIN_SAMPLES // len(batches))
     schedule = [batches[0], *batches * rounds]  # the first run only warms up
@@ -67,15 +99,22 @@ def measure_latency(
     return [dict(median=float(m), p90=float(p)) for m, p in zip(median, p90)]
 
 
+def describe_device() -> str:
+    """Name of the GPU, or kind of processor and number of threads."""
+    if get_device() == 'cuda':
+        return torch.cuda.get_device_name()
+    return f'{get_device()} ({platform.machine()}, {torch.get_num_threads()} threads)'
+
+
 def _time_batch(model: nn.Module, point: OperatingPoint, batch: dict) -> float:
-    """Milliseconds an image of the batch takes at the point."""
+    """Milliseconds per image of the batch at the point."""
     with at_operating_point(model, point):
         milliseconds, outputs = _timed(lambda: model.test_step(batch))
         return milliseconds / len(outputs)
 
 
 def _timed(call: Callable[[], Any]) -> tuple[float, Any]:
-    """Milliseconds that a call took, and what it returned."""
+    """Milliseconds that a call took, and its result."""
     _synchronize()
     start = time.perf_counter()
     result = call()

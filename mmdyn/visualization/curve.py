@@ -1,37 +1,57 @@
-"""The accuracy–cost curve."""
+"""Accuracy-cost curves of one model or of several."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mmdyn.evaluation.pareto import pareto_mask
+from mmdyn.evaluation.report import Report
+from mmdyn.visualization.style import add_legend, finish, macs_unit, new_figure
 
-def pareto_mask(costs: Sequence[float], scores: Sequence[float]) -> list[bool]:
-    """Tell which points no other point beats in both cost and score.
+Curve = Sequence[tuple[float, float]]
+
+MARKERS = 'osD^vP*X'
+LIGHTEST = 0.85  # yellow, the end of the colours, is hard to see on white
+
+
+def draw_report(report: Report, directory: str | Path) -> list[Path]:
+    """Draw the points of a report of one or several runs that have a score.
 
     Args:
-        costs (Sequence[float]): Cost of each point; less is better.
-        scores (Sequence[float]): Score of each point; more is better.
+        report (Report): The report.
+        directory (str | Path): An existing directory.
 
     Returns:
-        list[bool]: True for each point that no other one equals in one respect and
-        beats in the other, or beats in both. A score that is not a number is beaten.
+        list[Path]: The picture; empty if no point has a score.
+
+    Raises:
+        OSError: If the picture cannot be written.
     """
-
-    def dominated(i: int) -> bool:
-        return any(
-            costs[j] <= costs[i]
-            and scores[j] >= scores[i]
-            and (costs[j] < costs[i] or scores[j] > scores[i])
-            for j in range(len(costs))
+    points = report.scored_points()
+    if not points:
+        return []
+    path = Path(directory) / f'{report.stem}.png'
+    pairs = [(point.macs_per_image, point.score(report.metric)) for point in points]
+    if points[0].run is None:
+        scores = {point.name: score for point, (_, score) in zip(points, pairs)}
+        draw_curve(
+            [point.name for point in points],
+            pairs,
+            path,
+            metric=report.metric,
+            dense_macs=report.dense_macs_per_image,
+            dense_score=scores.get(report.dense_point),
         )
-
-    return [not (math.isnan(scores[i]) or dominated(i)) for i in range(len(costs))]
+        return [path]
+    curves: dict[str, Curve] = {}
+    for point, pair in zip(points, pairs):
+        curves.setdefault(point.run, []).append(pair)
+    draw_comparison(curves, path, metric=report.metric, dense_macs=report.dense_costs)
+    return [path]
 
 
 def draw_curve(
     names: Sequence[str],
-    macs: Sequence[float],
-    scores: Sequence[float],
+    curve: Curve,
     path: str | Path,
     *,
     metric: str,
@@ -42,52 +62,88 @@ def draw_curve(
 
     Args:
         names (Sequence[str]): Name of each operating point.
-        macs (Sequence[float]): Mean MACs an image at each.
-        scores (Sequence[float]): Score of each; more is better.
+        curve (Curve): (MACs per image, score) of each; more is better.
         path (str | Path): Where to write the picture; the suffix tells the format.
         metric (str): Name of the score.
-        dense_macs (float): MACs an image with nothing skipped.
+        dense_macs (float): MACs per image with nothing skipped.
         dense_score (float | None): Score with nothing skipped, if it was measured.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    unit, scale = ('GMACs', 1e9) if dense_macs >= 1e9 else ('MMACs', 1e6)
-    best = pareto_mask(macs, scores)
-    points = sorted(zip(macs, scores, best, names))
-
-    figure = Figure(figsize=(6, 4), layout='constrained')
-    FigureCanvasAgg(figure)
+    unit, scale = macs_unit(dense_macs)
+    figure = new_figure(6, 4)
     axes = figure.add_subplot()
-    _draw_dense(axes, dense_macs / scale, dense_score)
-    front = [(x / scale, y) for x, y, is_best, _ in points if is_best]
+    lines = dict(color='0.5', lw=1, ls='--', zorder=1)
+    axes.axvline(dense_macs / scale, label='dense model: cost and score', **lines)
+    if dense_score is not None:
+        axes.axhline(dense_score, **lines)
+    front, rest = _divided(curve, scale)
     axes.plot(*zip(*front), 'o-', color='black', label='Pareto points', zorder=3)
-    rest = [(x / scale, y) for x, y, is_best, _ in points if not is_best]
     if rest:
         axes.plot(*zip(*rest), 'o', color='black', mfc='white', label='other points')
-    for x, y, is_best, name in points:
+    for name, (macs, score) in zip(names, curve):
+        place = macs / scale, score
         # Points on the front are labelled above it, others below: fewer collisions.
+        on_front = place in front
         axes.annotate(
             name,
-            (x / scale, y),
-            xytext=(-4, 6) if is_best else (4, -6),
+            place,
+            xytext=(-4, 6) if on_front else (4, -6),
             textcoords='offset points',
-            ha='right' if is_best else 'left',
-            va='bottom' if is_best else 'top',
+            ha='right' if on_front else 'left',
+            va='bottom' if on_front else 'top',
             fontsize=8,
         )
     axes.margins(x=0.18, y=0.15)
     axes.set_xlim(left=0)
-    axes.set_xlabel(f'Executed {unit} an image')
-    axes.set_ylabel(metric)
-    axes.grid(alpha=0.25)
-    axes.spines[['top', 'right']].set_visible(False)
-    figure.legend(frameon=False, fontsize=8, loc='outside upper center', ncols=3)
-    figure.savefig(path, dpi=200)
+    finish(axes, f'Executed {unit} per image', metric)
+    add_legend(figure)
+    figure.savefig(path)
 
 
-def _draw_dense(axes, macs: float, score: float | None) -> None:
-    style = dict(color='0.5', linewidth=1, linestyle='--', zorder=1)
-    axes.axvline(macs, label='dense model: cost and score', **style)
-    if score is not None:
-        axes.axhline(score, **style)
+def draw_comparison(
+    curves: Mapping[str, Curve],
+    path: str | Path,
+    *,
+    metric: str,
+    dense_macs: Sequence[float],
+) -> None:
+    """Draw one series for each model, its own Pareto points joined, its others hollow.
+
+    Colours rise in lightness, and markers differ, so series can be told apart in grey.
+    Points carry no names.
+
+    Args:
+        curves (Mapping[str, Curve]): (MACs per image, score) of a model's points, one or
+            more, by its name; more is better.
+        path (str | Path): Where to write the picture; the suffix tells the format.
+        metric (str): Name of the score.
+        dense_macs (Sequence[float]): MACs per image with nothing skipped: those of the
+            models, or one that they have in common.
+    """
+    from matplotlib import colormaps
+
+    unit, scale = macs_unit(max(dense_macs))
+    figure = new_figure(6.4, 4.4)
+    axes = figure.add_subplot()
+    for number, macs in enumerate(sorted(set(dense_macs))):
+        label = None if number else 'nothing skipped'
+        axes.axvline(macs / scale, color='0.5', lw=1, ls='--', zorder=1, label=label)
+    for number, (name, curve) in enumerate(curves.items()):
+        front, rest = _divided(curve, scale)
+        color = colormaps['viridis'](LIGHTEST * number / max(len(curves) - 1, 1))
+        marker = MARKERS[number % len(MARKERS)]
+        axes.plot(*zip(*front), f'{marker}-', color=color, ms=5, label=name, zorder=3)
+        if rest:
+            axes.plot(*zip(*rest), marker, color=color, ms=5, mfc='white', zorder=2)
+    axes.margins(y=0.1)
+    axes.set_xlim(left=0)
+    finish(axes, f'Executed {unit} per image', metric)
+    add_legend(figure)
+    figure.savefig(path)
+
+
+def _divided(curve: Curve, scale: float) -> tuple[Curve, Curve]:
+    """The Pareto points of a curve, from the cheapest on, and the others; MACs scaled."""
+    best = pareto_mask(*zip(*curve))
+    scaled = [(macs / scale, score) for macs, score in curve]
+    front = sorted(point for point, is_best in zip(scaled, best) if is_best)
+    return front, [point for point, is_best in zip(scaled, best) if not is_best]
