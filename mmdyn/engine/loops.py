@@ -128,6 +128,9 @@ class OperatingPointValLoop(OperatingPointLoop, ValLoop):
         points (str | Sequence[str] | None): Names of the points; ``None``: all that are
             trained.
 
+    Attributes:
+        results (list[PointResult]): Of the latest run, one for each point.
+
     Raises:
         ValueError: For a point that the model does not offer, or an empty dataset.
 
@@ -146,7 +149,8 @@ class OperatingPointValLoop(OperatingPointLoop, ValLoop):
         self.runner.call_hook('before_val')
         self.runner.call_hook('before_val_epoch')
         self.runner.model.eval()
-        metrics = self._all_metrics(self._run_points())
+        self.results = self._run_points()
+        metrics = self._all_metrics(self.results)
         self.runner.call_hook('after_val_epoch', metrics=metrics)
         self.runner.call_hook('after_val')
         return metrics

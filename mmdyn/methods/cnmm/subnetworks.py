@@ -1,0 +1,138 @@
+"""Subnetworks of a mixture model, found by pruning and kept until γ changes."""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from mmdyn.methods.cnmm.graph import Function, live_functions
+from mmdyn.methods.cnmm.pruning import RANKINGS, most_important, pruning_sequence
+from mmdyn.methods.cnmm.subnetwork import Subnetwork
+from mmdyn.utils.validation import check_choice
+
+
+class Subnetworks:
+    """Mixin for a mixture model that gives it subnetworks.
+
+    Attributes:
+        functions (tuple[Function, ...]): All functions.
+        out_indices (tuple[int, ...]): Nodes whose features are returned.
+        deterministic (bool): Whether there are no mixing weights.
+        ranking (str): Importance of functions, one of ``RANKINGS``.
+        gamma (nn.Parameter): Logits of the mixing weights, unless deterministic.
+    """
+
+    functions: tuple[Function, ...]
+    out_indices: tuple[int, ...]
+    deterministic: bool
+    ranking: str
+    gamma: nn.Parameter
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self._cache: dict[tuple, tuple[int, Subnetwork]] = {}
+
+    @property
+    def mixed(self) -> tuple[Function, ...]:
+        """The functions that have mixing weights: those that leave later nodes than 0."""
+        return tuple(function for function in self.functions if function[0] > 0)
+
+    def mixing_weights(self) -> dict[Function, float]:
+        """π of each function; 1 from node 0, where each mixture starts."""
+        weights = dict.fromkeys(self.functions, 1.0)
+        if not self.deterministic:
+            weights.update(zip(self.mixed, self.gamma.detach().sigmoid().tolist()))
+        return weights
+
+    def pruning_sequence(
+        self, stages: Sequence[int] | None = None, ranking: str | None = None
+    ) -> list[tuple[Function, ...]]:
+        """List the remaining functions as they are removed one after another.
+
+        Args:
+            stages (Sequence[int] | None): Numbers (from 1) of the outputs, in the order
+                of ``out_indices``, whose features are asked for; ``None``: all.
+            ranking (str | None): ``'usage'`` or ``'mixing_weight'``; ``None``: the
+                model's own.
+
+        Returns:
+            list[tuple[Function, ...]]: From all functions to the fewest that still lead
+            from the input to each output. A deterministic sum cannot be pruned.
+
+        Raises:
+            ValueError: For an output or a ranking that does not exist.
+        """
+        outputs = self._outputs(stages)
+        ranking = ranking or self.ranking
+        check_choice('ranking', ranking, RANKINGS)
+        if self.deterministic:
+            return [live_functions(self.functions, outputs)]
+        return pruning_sequence(self.mixing_weights(), outputs, ranking)
+
+    def subnetwork(
+        self,
+        keep: int | None = None,
+        ranking: str | None = None,
+        stages: Sequence[int] | None = None,
+        lazy: bool = False,
+    ) -> Subnetwork:
+        """The part of the model that some outputs need.
+
+        Args:
+            keep (int | None): How many functions run, at most; ``None``: all that lead to
+                the outputs.
+            ranking (str | None): As of :meth:`pruning_sequence`.
+            stages (Sequence[int] | None): As of :meth:`pruning_sequence`.
+            lazy (bool): Postpone functions that only later outputs need: more
+                convolutions for the same MACs, and fewer MACs for samples that exit.
+
+        Returns:
+            Subnetwork: It shares the weights of the model. After changes to ``.data`` of
+            γ, which go unnoticed, call ``eval()`` or ``train()`` first.
+
+        Raises:
+            ValueError: If there are not so many functions, or so few would leave an
+                output without a path from the input.
+        """
+        stages = None if stages is None else tuple(stages)
+        key = keep, ranking, stages, lazy
+        version, subnetwork = self._cache.get(key, (None, None))
+        if subnetwork is None or self._is_outdated(version):
+            subnetwork = self._build_subnetwork(*key)
+            self._cache[key] = self._gamma_version(), subnetwork
+        return subnetwork
+
+    def _gamma_version(self) -> int:
+        """Counter of in-place changes of γ, the only input of pruning."""
+        if self.deterministic or self.gamma.is_inference():
+            return 0
+        return self.gamma._version
+
+    def _is_outdated(self, version: int) -> bool:
+        # In exports γ is a stand-in without values: the latest subnetwork holds.
+        traced = not self.deterministic and type(self.gamma) is not nn.Parameter
+        return not traced and self._gamma_version() != version
+
+    def _build_subnetwork(self, keep, ranking, stages, lazy) -> Subnetwork:
+        outputs = self._outputs(stages)
+        self.check_settings(dict(keep=keep, ranking=ranking))
+        functions = live_functions(self.functions, outputs)
+        if keep is not None:
+            sequence = self.pruning_sequence(stages, ranking)
+            functions = most_important(sequence, keep, ranking or self.ranking, outputs)
+        return Subnetwork(self, functions, outputs, lazy)
+
+    def train(self, mode: bool = True):
+        self._cache.clear()  # changes to .data raise no version
+        return super().train(mode)
+
+    def _outputs(self, stages: Sequence[int] | None) -> tuple[int, ...]:
+        """Nodes of some outputs, given by their numbers."""
+        if stages is None:
+            return self.out_indices
+        rises = list(stages) == sorted(set(stages))
+        number = len(self.out_indices)
+        if not (stages and rises and stages[0] >= 1 and stages[-1] <= number):
+            raise ValueError(
+                f'stages must be rising numbers in 1…{number}, got {list(stages)}'
+            )
+        return tuple(self.out_indices[number - 1] for number in stages)
