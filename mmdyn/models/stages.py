@@ -1,7 +1,7 @@
 """Stages of a backbone, and the one walk through them that models with exits take.
 
-A cut is made anew for every forward pass rather than stored: modules keep their places and
-names, and copies of a model are cut at their own modules.
+A cut is made anew for every forward pass rather than stored: modules keep their places
+and names, and copies of a model are cut at their own modules.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Show at which exits of a classifier samples leave, and how often they are right there.
+"""Show which exits of a classifier samples take, and how often it is right there.
 
 Runs the test data of the config at operating points at which samples take different
 exits. Prints the share of the samples and the accuracy on them for each exit, and the
@@ -7,7 +7,7 @@ and 10); writes exit_statistics.csv, a row for each class, and exit_statistics.p
 work directory. Points that were searched for and saved beside the checkpoint are among
 those offered.
 
-example: python tools/analysis_tools/exit_statistics.py CONFIG CHECKPOINT --points balanced
+example: python tools/analysis_tools/exit_statistics.py CONFIG CHECKPOINT --points quick
 """
 
 import argparse

@@ -164,15 +164,10 @@ class CNMM(MixturePoints, Backbone):
         return features
 
     def draw_mixing_weights(self, images: int) -> dict[Function, Tensor]:
-        """The mixing weights of one forward pass of some images.
+        """The mixing weights of one forward pass of N images.
 
-        Args:
-            images (int): Number of images N.
-
-        Returns:
-            dict[Function, Tensor]: Samples of shape (N, 1, 1, 1) where the mode of the
-            model asks for them, otherwise expectations, scalars. Empty for a
-            deterministic sum.
+        They are samples of shape (N, 1, 1, 1) or expectations, scalars, as the mode of
+        the model asks for; a deterministic sum has none.
         """
         if self.deterministic:
             return {}
@@ -183,11 +178,7 @@ class CNMM(MixturePoints, Backbone):
         return dict(zip(self.mixed, samples[..., None, None, None].unbind(1)))
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Compute features of images (N, C, H, W), a map for each of ``out_indices``.
-
-        Raises:
-            ValueError: In inference with several samples.
-        """
+        """Compute features of images (N, C, H, W), a map for each of ``out_indices``."""
         if self.samples > 1 and not self.training:
             raise ValueError(
                 f'samples={self.samples} means the average of class probabilities: it '

@@ -58,8 +58,7 @@ class MixturePoints(Subnetworks, Searchable):
                 raise ValueError('a deterministic sum has no mixing weights to prune by')
             check_between('keep', settings['keep'], 1, len(self.functions))
 
-    def check_exit_settings(self, settings: Mapping[str, Any]) -> None:
-        self.check_settings(settings)
+    check_exit_settings = check_settings
 
     def check_runnable(self, point: OperatingPoint) -> None:
         self.subnetwork(**point.settings)
@@ -88,16 +87,10 @@ class MixturePoints(Subnetworks, Searchable):
     def pruned_point(
         self, keep: int, exit: int | None = None, ranking: str | None = None
     ) -> OperatingPoint:
-        """Describe the operating point that keeps some functions.
+        """The point of ``keep`` functions at most, and of an exit, if there are any.
 
-        Args:
-            keep (int): How many functions run, at most.
-            exit (int | None): The exit, from 1, in a model that has exits.
-            ranking (str | None): As of :meth:`pruning_sequence`.
-
-        Returns:
-            OperatingPoint: For example ``'exit=2,keep=20'``; a ranking that is not the
-            model's own is part of the name.
+        It is named like ``'exit=2,keep=20'``; a ranking that is not the model's own is
+        part of the name.
         """
         settings = dict(keep=keep, ranking=ranking or self.ranking)
         name = f'keep={keep}'

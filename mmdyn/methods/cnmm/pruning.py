@@ -44,7 +44,7 @@ def pruning_sequence(
 def most_important(
     sequence: Sequence[tuple[Function, ...]], keep: int, ranking: str, outputs: tuple
 ) -> tuple[Function, ...]:
-    """The first functions of a pruning sequence that are ``keep`` at most.
+    """The first element of a pruning sequence with ``keep`` functions at most.
 
     Raises:
         ValueError: If so few functions leave an output without a path from the input.

@@ -29,11 +29,12 @@ class Subnetworks:
 
     def __init__(self, *args):
         super().__init__(*args)
-        self._cache: dict[tuple, tuple[int, Subnetwork]] = {}
+        self._cache: dict[tuple, Subnetwork] = {}
+        self._gamma_version = 0
 
     @property
     def mixed(self) -> tuple[Function, ...]:
-        """The functions that have mixing weights: those that leave later nodes than 0."""
+        """The functions that have mixing weights: those from later nodes than 0."""
         return tuple(function for function in self.functions if function[0] > 0)
 
     def mixing_weights(self) -> dict[Function, float]:
@@ -46,13 +47,12 @@ class Subnetworks:
     def pruning_sequence(
         self, stages: Sequence[int] | None = None, ranking: str | None = None
     ) -> list[tuple[Function, ...]]:
-        """List the remaining functions as they are removed one after another.
+        """The remaining functions as they are removed one after another.
 
         Args:
             stages (Sequence[int] | None): Numbers (from 1) of the outputs, in the order
                 of ``out_indices``, whose features are asked for; ``None``: all.
-            ranking (str | None): ``'usage'`` or ``'mixing_weight'``; ``None``: the
-                model's own.
+            ranking (str | None): One of ``RANKINGS``; ``None``: the model's own.
 
         Returns:
             list[tuple[Function, ...]]: From all functions to the fewest that still lead
@@ -94,23 +94,21 @@ class Subnetworks:
                 output without a path from the input.
         """
         stages = None if stages is None else tuple(stages)
+        self._clear_if_outdated()
         key = keep, ranking, stages, lazy
-        version, subnetwork = self._cache.get(key, (None, None))
-        if subnetwork is None or self._is_outdated(version):
-            subnetwork = self._build_subnetwork(*key)
-            self._cache[key] = self._gamma_version(), subnetwork
-        return subnetwork
+        if key not in self._cache:
+            self._cache[key] = self._build_subnetwork(*key)
+        return self._cache[key]
 
-    def _gamma_version(self) -> int:
-        """Counter of in-place changes of γ, the only input of pruning."""
-        if self.deterministic or self.gamma.is_inference():
-            return 0
-        return self.gamma._version
-
-    def _is_outdated(self, version: int) -> bool:
-        # In exports γ is a stand-in without values: the latest subnetwork holds.
-        traced = not self.deterministic and type(self.gamma) is not nn.Parameter
-        return not traced and self._gamma_version() != version
+    def _clear_if_outdated(self) -> None:
+        """Clear the cache if γ, the only input of pruning, was changed in place."""
+        # In exports γ is a stand-in without values: the latest subnetworks hold.
+        if self.deterministic or type(self.gamma) is not nn.Parameter:
+            return
+        version = 0 if self.gamma.is_inference() else self.gamma._version
+        if version != self._gamma_version:
+            self._cache.clear()
+            self._gamma_version = version
 
     def _build_subnetwork(self, keep, ranking, stages, lazy) -> Subnetwork:
         outputs = self._outputs(stages)

@@ -16,11 +16,8 @@ from mmdyn.utils.eval_mode import eval_mode
 def balance_gates(model, objective: JointTraining, batches: Iterable) -> list[float]:
     """Weight the targets of each gate by how rare they are.
 
-    Args:
-        model (MultiExitClassifier): A model with an ``mmdyn.LearnedGatePolicy``, whose
-            ``class_weights`` are set.
-        objective (JointTraining): Gives the targets.
-        batches (Iterable): Batches of a dataloader; in distributed training, each rank's.
+    The ``class_weights`` of the model's ``mmdyn.LearnedGatePolicy`` are set; in
+    distributed training, ``batches`` are those of each rank.
 
     Returns:
         list[float]: Share of the images at which each gate should open.

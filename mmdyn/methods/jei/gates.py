@@ -6,18 +6,12 @@ section 4, Eq. 4, 7 and 8, Appendix 9.9.
 
 from collections.abc import Mapping
 from numbers import Real
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from mmdyn.methods.multi_exit.policies import (
-    Policy,
-    check_found_thresholds,
-    confidence,
-    reaches,
-)
+from mmdyn.methods.multi_exit.policies import Policy, confidence, named, reaches
 from mmdyn.operating_point import OperatingPoint
 from mmdyn.registry import MODELS
 from mmdyn.utils.validation import check_counts
@@ -30,9 +24,8 @@ def uncertainty_statistics(logits: Tensor) -> Tensor:
         logits (Tensor): Logits (N, K) of two classes or more.
 
     Returns:
-        Tensor: For each sample the highest probability, the entropy, the entropy of the
-        squared and renormalised probabilities, and the margin between the two highest
-        probabilities; of shape (N, 4).
+        Tensor: Highest probability, entropy, entropy of the squared and renormalised
+        probabilities, and margin between the two highest probabilities, (N, 4).
     """
     best, second = logits.softmax(dim=1).topk(2, dim=1).values.unbind(dim=1)
     # Squared and renormalised, probabilities are those of twice the logits.
@@ -102,22 +95,16 @@ class LearnedGatePolicy(Policy):
         thresholds: float | Mapping[str, float] = 0.5,
         init_cfg: dict | None = None,
     ):
-        super().__init__(init_cfg)
         check_counts(num_exits=num_exits)
         if num_exits < 2:
             raise ValueError('gates need an exit before the last one, got 1 exit in all')
-        if not isinstance(thresholds, Mapping):
-            thresholds = dict(adaptive=thresholds)
-        self._points = tuple(
-            OperatingPoint(name, dict(gate_threshold=_checked_threshold(name, value)))
-            for name, value in thresholds.items()
-        )
+        settings = {
+            name: dict(gate_threshold=_checked_threshold(name, value))
+            for name, value in named(thresholds).items()
+        }
+        super().__init__(num_exits, settings, init_cfg)
         self.gates = nn.ModuleList(nn.Linear(4, 1) for _ in range(num_exits - 1))
         self.register_buffer('class_weights', torch.ones(num_exits - 1, 2))
-
-    def check_settings(self, settings: Mapping[str, Any]) -> None:
-        # Points found by a search compare confidences, without the gates.
-        check_found_thresholds(settings, len(self.gates))
 
     @staticmethod
     def decision_macs(num_classes: int) -> int:
@@ -129,15 +116,9 @@ class LearnedGatePolicy(Policy):
         return 9 * num_classes + 6
 
     def gate_logits(self, logits: Tensor, exit: int, frozen: bool = False) -> Tensor:
-        """The gate logits of an exit.
+        """The gate logits (N,) of an exit, given its index from 0 and its logits (N, K).
 
-        Args:
-            logits (Tensor): Logits (N, K) of the exit.
-            exit (int): Index of the exit, from 0; not the last.
-            frozen (bool): Whether gradients reach the exit's logits but not the gate.
-
-        Returns:
-            Tensor: Of shape (N,).
+        If ``frozen``, gradients reach the exit's logits but not the gate.
         """
         # In half precision, probabilities of many exits do not sum to 1.
         precision = torch.promote_types(logits.dtype, torch.float)
@@ -150,19 +131,10 @@ class LearnedGatePolicy(Policy):
     def forward(
         self, logits: Tensor, exit: int, point: OperatingPoint, remaining: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """Decide for the samples that reached an exit.
+        """Decide for logits (N, K) of the samples that reached an exit.
 
-        Args:
-            logits (Tensor): Logits (N, K).
-            exit (int): Index of the exit, from 0; not the last.
-            point (OperatingPoint): One of :attr:`operating_points`, or the baseline: one
-                with thresholds of confidence, found by a search.
-            remaining (Tensor | None): 1 less their probabilities of the exits before,
-                (N,); ``None`` at the first exit.
-
-        Returns:
-            tuple[Tensor, Tensor | None]: Booleans (N,), True for each sample that exits,
-            and the new remainder.
+        Carried is 1 less their probabilities of the exits before. Points found by a
+        search, the baseline, compare confidences instead.
         """
         if 'thresholds' in point.settings:
             return reaches(confidence(logits), point.settings['thresholds'][exit]), None

@@ -91,16 +91,10 @@ class JointTraining:
     def losses_of_logits(
         self, policy: LearnedGatePolicy, logits: Sequence[Tensor], labels: Tensor
     ) -> dict[str, Tensor]:
-        """Losses of the active phase.
+        """Losses of the active phase, under names with ``loss``, and numbers to log.
 
-        Args:
-            policy (LearnedGatePolicy): The gates.
-            logits (Sequence[Tensor]): Logits (N, K) of each exit.
-            labels (Tensor): Labels (N,), or a score for each class (N, K).
-
-        Returns:
-            dict[str, Tensor]: Losses, under names that contain ``loss``, and numbers to
-            log.
+        From the logits (N, K) of each exit and labels (N,), or a score for each class
+        (N, K).
         """
         errors = self.errors(logits, labels)
         if self.phase == 'warmup':

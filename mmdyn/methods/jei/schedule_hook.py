@@ -10,12 +10,12 @@ from numbers import Real
 from mmengine.hooks import Hook
 
 from mmdyn.engine.loss_hook import check_finds_unused, unwrapped
+from mmdyn.methods.jei.exit_costs import measure_exit_costs
 from mmdyn.methods.jei.gate_balance import balance_gates
 from mmdyn.methods.jei.gates import LearnedGatePolicy
 from mmdyn.methods.jei.objective import GATE_TARGETS, JointTraining
 from mmdyn.methods.jei.phases import STAGES, PhaseSchedule
 from mmdyn.methods.multi_exit.classifier import MultiExitClassifier
-from mmdyn.methods.multi_exit.exit_costs import measure_exit_costs
 from mmdyn.methods.multi_exit.training_phases import TrainingPhase, enter_phase
 from mmdyn.registry import HOOKS
 from mmdyn.utils.eval_mode import eval_mode
@@ -81,8 +81,8 @@ class JEIScheduleHook(Hook):
         check_choice('gate_targets', gate_targets, GATE_TARGETS)
         if fixed_exits and (full_gradient or end_to_end):
             raise ValueError(
-                'fixed_exits leaves nothing to train but gates: it goes with neither '
-                'full_gradient nor end_to_end'
+                'fixed_exits leaves nothing to train but gates: it excludes '
+                'full_gradient and end_to_end'
             )
         self.schedule = PhaseSchedule(
             warmup_epochs,
@@ -90,6 +90,7 @@ class JEIScheduleHook(Hook):
             fixed_exits,
             None if end_to_end is None else tuple(end_to_end),
         )
+        self.warmup_epochs = warmup_epochs
         self.cost_weight = cost_weight
         self.gate_targets = gate_targets
         self.full_gradient = full_gradient
@@ -163,7 +164,7 @@ def _check_model(model) -> None:
             f'a {type(model).__name__} with policy {type(policy).__name__}'
         )
     if model.distillation:
-        raise ValueError('JEI-DNN has no distillation: leave it out of the model')
+        raise ValueError('JEI-DNN has no distillation: remove it from the model')
 
 
 def _check_lengths(schedule: PhaseSchedule, runner) -> None:
@@ -184,7 +185,7 @@ def _check_lengths(schedule: PhaseSchedule, runner) -> None:
 
 
 def _forget_losses(runner, model) -> None:
-    """Drop what past losses left behind: momentum of the exits, and logged values."""
+    """Drop traces of past losses: momentum of the exits, and logged values."""
     # It would move exits that no sample takes any more.
     for parameter in model.exits.parameters():
         runner.optim_wrapper.optimizer.state.pop(parameter, None)

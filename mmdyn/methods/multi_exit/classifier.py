@@ -32,9 +32,6 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
     ``exit_index``, the number (from 1) of the exit that they come from.
 
     Args:
-        backbone (dict | nn.Module): A backbone that ``cut_into_stages`` knows.
-        head (dict | nn.Module): mmpretrain head of the last exit, a ``ClsHead``; it or
-            the backbone has ``num_classes``. Its loss serves all exits.
         exits (Sequence[dict] | dict): Configs of the earlier exits from first to last. In
             each, ``stage`` is the number (from 1) of the stage that the exit follows;
             channels and classes are filled in where they are missing. One config with
@@ -45,13 +42,11 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
             search of thresholds.
         distillation (dict | nn.Module | None): Config of an objective in place of the sum
             of the exits' losses, for example ``mmdyn.MultiExitDistillation``.
-        neck (dict | nn.Module | None): Neck of the last exit.
         cut (str): What exits can follow and ``'stage'`` counts: ``'stage'``, or each
             residual ``'block'`` of a ResNet.
-        pretrained (str | None): Checkpoint to start from.
-        train_cfg (dict | None): Batch augmentations, as in ``ImageClassifier``.
-        data_preprocessor (dict | nn.Module | None): As in ``ImageClassifier``.
-        init_cfg (dict | list | None): Initialisation.
+        **stock: Arguments of ``ImageClassifier``: a ``backbone`` that
+            ``cut_into_stages`` knows, the ``head`` of the last exit, a ``ClsHead``, whose
+            loss serves all exits, its ``neck`` and others.
 
     Raises:
         ValueError: If exits are missing, out of order, after no stage or of another
@@ -60,27 +55,13 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
 
     def __init__(
         self,
-        backbone: dict | nn.Module,
-        head: dict | nn.Module,
         exits: Sequence[dict] | dict,
         policy: dict | nn.Module | None = None,
         distillation: dict | nn.Module | None = None,
-        neck: dict | nn.Module | None = None,
         cut: str = 'stage',
-        pretrained: str | None = None,
-        train_cfg: dict | None = None,
-        data_preprocessor: dict | nn.Module | None = None,
-        init_cfg: dict | list | None = None,
+        **stock,
     ):
-        super().__init__(
-            backbone=backbone,
-            neck=neck,
-            head=head,
-            pretrained=pretrained,
-            train_cfg=train_cfg,
-            data_preprocessor=data_preprocessor,
-            init_cfg=init_cfg,
-        )
+        super().__init__(**stock)
         # VGG has its classifier in the backbone, followed by a bare ClsHead.
         owner = self.head if hasattr(self.head, 'num_classes') else self.backbone
         self.num_classes = getattr(owner, 'num_classes', -1)
@@ -115,15 +96,7 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
         return [self.logits_at(exit, features) for exit, features in enumerate(walk)]
 
     def infer(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Run at the active operating point.
-
-        Args:
-            inputs (Tensor): Images of shape (N, C, H, W).
-
-        Returns:
-            tuple[Tensor, Tensor]: Logits (N, K), and the number of the exit (N,), from 1,
-            that each sample's logits come from.
-        """
+        """Logits (N, K) of images (N, C, H, W), and the number (N,) of their exits."""
         return run_to_exits(self, inputs)
 
     def forward(
@@ -140,15 +113,7 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
     def predict(
         self, inputs: Tensor, data_samples: list[DataSample] | None = None
     ) -> list[DataSample]:
-        """Predict at the active operating point.
-
-        Args:
-            inputs (Tensor): Images of shape (N, C, H, W).
-            data_samples (list[DataSample] | None): Samples to write predictions to.
-
-        Returns:
-            list[DataSample]: Samples with scores, label and ``exit_index``.
-        """
+        """As in ``ImageClassifier``, with ``exit_index`` in each sample."""
         logits, exits = self.infer(inputs)
         predictions = self.head._get_predictions(logits, data_samples)
         for prediction, exit in zip(predictions, exits.tolist()):

@@ -48,15 +48,9 @@ def study_config(
     layers: Sequence[int],
     epochs: int,
 ) -> Config:
-    """Change a config into that of the study, with the paper's schedule (section V-A).
+    """Change the multi-exit network's config into that of the study.
 
-    Args:
-        cfg (Config): Config of the multi-exit network, whose data are used.
-        checkpoint (str): Its checkpoint.
-        baseline (Config): Config of the plain network.
-        baseline_checkpoint (str): Its checkpoint.
-        layers (Sequence[int]): Numbers of non-linear layers.
-        epochs (int): Epochs of training.
+    It keeps the data and has the paper's schedule (section V-A) for some epochs.
 
     Raises:
         ValueError: If training or test data are missing.

@@ -16,14 +16,6 @@ from mmdyn.utils.checkpoints import load_checkpoint_strictly
 from mmdyn.utils.validation import check_choice
 
 
-def last_exit(logits: Tensor) -> Tensor:
-    return logits[-1]
-
-
-def mean_ensemble(logits: Tensor) -> Tensor:
-    return logits.mean(0)
-
-
 def weighted_ensemble(logits: Tensor) -> Tensor:
     """y_t = Σ_j α_j f'_j with α_j = j / Σ j."""
     weights = torch.arange(1, len(logits) + 1).to(logits)
@@ -31,7 +23,9 @@ def weighted_ensemble(logits: Tensor) -> Tensor:
 
 
 OWN_TEACHERS: dict[str, Callable[[Tensor], Tensor]] = dict(
-    wed=weighted_ensemble, med=mean_ensemble, ofa=last_exit
+    wed=weighted_ensemble,
+    med=lambda logits: logits.mean(0),
+    ofa=lambda logits: logits[-1],
 )
 
 
@@ -109,15 +103,7 @@ class MultiExitDistillation(nn.Module):
         return losses
 
     def forward(self, logits: Sequence[Tensor], images: Tensor) -> list[Tensor]:
-        """Compute τ² (1 − λ) KL_i of each exit.
-
-        Args:
-            logits (Sequence[Tensor]): Logits (N, K) of exits 1 to M.
-            images (Tensor): The preprocessed images (N, C, H, W).
-
-        Returns:
-            list[Tensor]: A scalar for each exit.
-        """
+        """τ² (1 − λ) KL_i of each exit, of its logits (N, K) and images (N, C, H, W)."""
         with torch.no_grad():
             target = self._teacher_logits(logits, images)
         return [

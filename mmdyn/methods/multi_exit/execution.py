@@ -70,12 +70,7 @@ def _run_adaptively(model, inputs: Tensor, finish: Finish) -> tuple[Tensor, Tens
 def average_of_draws(draws: list[Tensor]) -> Tensor:
     """Logits whose class probabilities are the mean over several draws.
 
-    Args:
-        draws (list[Tensor]): Logits (N, K, …) of each draw, of one class against the rest
-            if K is 1.
-
-    Returns:
-        Tensor: Logits (N, K, …); a single draw unchanged.
+    Each gives logits (N, K, …), of one class against the rest if K is 1.
     """
     if len(draws) == 1:
         return draws[0]

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from mmdyn.methods.multi_exit.exit_costs import run_all_exits
+from mmdyn.evaluation.cost import CostMeter
 from mmdyn.methods.multi_exit.policies import confidence
 
 
@@ -15,9 +16,8 @@ class ExitRecord:
     """Confidence and correctness of every exit on every image.
 
     Args:
-        confidences (np.ndarray): Highest class probability at each exit but the last, of
-            shape (M − 1, N).
-        correct (np.ndarray): Whether each exit's prediction is right, of shape (M, N).
+        confidences (np.ndarray): Of each exit but the last, (M − 1, N).
+        correct (np.ndarray): Whether each exit's prediction is right, (M, N).
         macs (np.ndarray): MACs of an image that takes each exit, (M,): the backbone
             up to there, that exit and all before it.
     """
@@ -35,16 +35,29 @@ class ExitRecord:
             )
 
 
-@torch.no_grad()
-def record_exits(model, batches: Iterable) -> ExitRecord:
-    """Run every exit once on every image.
-
-    Args:
-        model (MultiExitClassifier): The model, in evaluation mode.
-        batches (Iterable): Batches of its dataloader, with one label per image.
+def run_all_exits(model, images: Tensor) -> tuple[list[Tensor], np.ndarray]:
+    """Run every exit of a model on all images (N, C, H, W) and count what runs.
 
     Returns:
-        ExitRecord: The record, with MACs as executed.
+        tuple[list[Tensor], np.ndarray]: Logits (N, K) of each exit, and the MACs of the
+        part of the backbone before each exit and of the exit itself, (2, M).
+    """
+    logits, macs = [], np.zeros((2, model.num_exits))
+    walk = model.walk(images)
+    for exit in range(model.num_exits):
+        with CostMeter() as trunk:
+            features = next(walk)
+        with CostMeter() as branch:
+            logits.append(model.logits_at(exit, features))
+        macs[:, exit] = trunk.macs, branch.macs
+    return logits, macs
+
+
+@torch.no_grad()
+def record_exits(model, batches: Iterable) -> ExitRecord:
+    """Run every exit of a classifier, in evaluation mode, once on every image.
+
+    ``batches`` are those of its dataloader, with one label per image.
     """
     confidences, correct, macs = [], [], np.zeros(model.num_exits)
     for batch in batches:

@@ -114,15 +114,9 @@ def print_exits(results: Mapping[str, ExitStatistics]) -> None:
 def write_exits(
     results: Mapping[str, ExitStatistics], classes: Sequence[str], folder: Path
 ) -> list[Path]:
-    """Write a row for each class at each point, and the figure.
+    """Write ``exit_statistics.csv``, a row for each class at each point, and ``.png``.
 
-    Args:
-        results (Mapping[str, ExitStatistics]): Statistics by operating point.
-        classes (Sequence[str]): Names of the classes.
-        folder (Path): The folder of ``exit_statistics.csv`` and ``.png``.
-
-    Returns:
-        list[Path]: The files. Cells without samples are empty in the table.
+    Cells without samples are empty in the table.
     """
     rows = [
         (point, number, name, *_class_cells(found, number))

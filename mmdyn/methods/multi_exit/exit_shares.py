@@ -20,10 +20,9 @@ def draw_exit_shares(
     against that share. Classes without samples are left out.
 
     Args:
-        shares (Mapping[str, np.ndarray]): By the name of the point, shares (K, M) in
-            [0, 1] of K classes at M exits; NaN for a class without samples.
-        accuracies (Mapping[str, np.ndarray]): By the name of the point, accuracy (K) of
-            each class in [0, 1].
+        shares (Mapping[str, np.ndarray]): By point, shares (K, M) in [0, 1] of K classes
+            at M exits; NaN for a class without samples.
+        accuracies (Mapping[str, np.ndarray]): By point, accuracies (K) in [0, 1].
         path (str | Path): The file; its suffix gives the format.
     """
     figure = new_figure(8, 3 * len(shares) + 0.4)

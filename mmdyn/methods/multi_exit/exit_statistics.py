@@ -37,14 +37,7 @@ class ExitStatistics:
         num_exits: int,
         num_classes: int,
     ) -> 'ExitStatistics':
-        """Count samples.
-
-        Args:
-            exits (Sequence[int]): Number (from 1) of the exit of each of N samples.
-            correct (Sequence[bool]): Whether each prediction is right (N).
-            classes (Sequence[int]): Its class (N), from 0.
-            num_exits (int): M.
-            num_classes (int): K.
+        """Count N samples by their exits, from 1, and classes, from 0.
 
         Raises:
             ValueError: If the three differ in length, or an exit or a class does not
@@ -97,14 +90,10 @@ class ExitStatistics:
 
 @dataclass(frozen=True)
 class ClassGroup:
-    """Classes of which the most, or the fewest, samples take exit 1 (Fig. 10, left).
+    """A number of classes of which the most, or the fewest, samples take exit 1.
 
-    Args:
-        most (bool): Whether they are those with the most such samples.
-        classes (int): Number of classes.
-        first_exit_share (float): Mean over the classes of the share of their samples that
-            take exit 1, in [0, 1].
-        accuracy (float): Mean over the classes of their accuracy, in [0, 1].
+    With the means over the classes, in [0, 1], of the share of their samples that take
+    exit 1 and of their accuracy (Fig. 10, left).
     """
 
     most: bool
@@ -136,16 +125,10 @@ def class_groups(statistics: ExitStatistics) -> list[ClassGroup]:
 
 
 class ExitStatisticsMetric(BaseMetric):
-    """Metric that counts the exit and the correctness of each sample.
+    """Share of the samples at each exit and accuracy on them, both in percent.
 
     For predictions of one label with ``exit_index``, ``pred_label`` and ``gt_label``, as
-    of ``mmdyn.MultiExitClassifier``. The metrics are the share of the samples at each
-    exit and the accuracy on them, both in percent; the latter is NaN where no sample
-    exits.
-
-    Args:
-        num_exits (int): Number of exits, the last included.
-        num_classes (int): Number of classes.
+    of ``mmdyn.MultiExitClassifier``. The accuracy is NaN where no sample exits.
 
     Attributes:
         statistics (ExitStatistics | None): Counts of the latest evaluation, over all

@@ -25,10 +25,7 @@ class Exit(BaseModule):
     def arguments_at(cls, stage: Stage, last_branch: Stage) -> dict:
         """Constructor arguments that follow from the place of the exit.
 
-        Args:
-            stage (Stage): The stage that it follows.
-            last_branch (Stage): The last stage that a branch can follow: the last but one
-                of the backbone.
+        ``last_branch`` is the last stage but one, the last that a branch can follow.
         """
         return dict(in_channels=stage.out_channels)
 
@@ -130,12 +127,6 @@ class SEBottleneckExit(Exit):
 def build_exit(cfg: dict, stage: Stage, last_branch: Stage, num_classes: int) -> Exit:
     """Build an exit, filling in the arguments that its config leaves out.
 
-    Args:
-        cfg (dict): Config of the exit.
-        stage (Stage): The stage that it follows.
-        last_branch (Stage): The last stage but one of the backbone.
-        num_classes (int): Classes of the head.
-
     Raises:
         ValueError: For a type that is not an exit, or another number of classes.
     """
@@ -162,12 +153,8 @@ def exits_of_levels(config: dict, num_stages: int) -> list[dict]:
     and stages 2 to 4 of the five of a VGG.
 
     Args:
-        config (dict): Config of an exit, ``levels`` being those of all exits from first
-            to last.
+        config (dict): Config of an exit, with the ``levels`` of all exits in order.
         num_stages (int): Stages of the backbone.
-
-    Returns:
-        list[dict]: A config for each exit.
 
     Raises:
         ValueError: If there are no levels, or not enough stages for them.

@@ -68,7 +68,7 @@ class KnowledgeConsistency(DynamicModule, BaseModel):
         ValueError: For a network of another type, a config without a checkpoint or the
             reverse, a checkpoint that does not fit, backbones whose stages differ in
             number or stride, a baseline whose stages pass on more than features,
-            preprocessors that differ, or ``layers`` that are not different numbers from 0.
+            preprocessors that differ, or ``layers`` that are not different.
 
     Example:
         >>> model = dict(
@@ -110,15 +110,8 @@ class KnowledgeConsistency(DynamicModule, BaseModel):
             }
         )
 
-    @property
-    def multi_exit(self) -> MultiExitClassifier:
-        """The frozen network with exits."""
-        return self._networks[0]
-
-    @property
-    def baseline(self) -> ImageClassifier:
-        """The frozen network without exits."""
-        return self._networks[1]
+    multi_exit = property(lambda self: self._networks[0], doc='With exits, frozen.')
+    baseline = property(lambda self: self._networks[1], doc='Without exits, frozen.')
 
     def _apply(self, fn: Callable, *args, **kwargs):
         # Moves and casts of submodules have to reach the frozen networks too.
@@ -205,15 +198,11 @@ def _frozen(name: str, network: dict | nn.Module, checkpoint: str | None) -> nn.
 
 def _check_types(multi_exit: nn.Module, baseline: nn.Module) -> None:
     if not isinstance(multi_exit, MultiExitClassifier):
-        raise ValueError(
-            f'multi_exit must be an mmdyn.MultiExitClassifier, got a '
-            f'{type(multi_exit).__name__}'
-        )
+        kind = type(multi_exit).__name__
+        raise ValueError(f'multi_exit must be an mmdyn.MultiExitClassifier, got a {kind}')
     if not (isinstance(baseline, ImageClassifier) and baseline.with_head):
-        raise ValueError(
-            f'baseline must be an ImageClassifier with a head, got a '
-            f'{type(baseline).__name__}'
-        )
+        kind = type(baseline).__name__
+        raise ValueError(f'baseline must be an ImageClassifier with a head, got a {kind}')
 
 
 def _common_preprocessor(multi_exit: nn.Module, baseline: nn.Module) -> nn.Module:
@@ -227,12 +216,12 @@ def _common_preprocessor(multi_exit: nn.Module, baseline: nn.Module) -> nn.Modul
 
 
 def _preprocessing(network: nn.Module) -> dict:
-    names = ('mean', 'std', 'to_rgb', 'pad_size_divisor', 'pad_value')
-    settings = {n: getattr(network.data_preprocessor, n, None) for n in names}
-    return {
-        name: value.flatten().tolist() if isinstance(value, Tensor) else value
-        for name, value in settings.items()
-    }
+    settings = {}
+    for name in ('mean', 'std', 'to_rgb', 'pad_size_divisor', 'pad_value'):
+        value = getattr(network.data_preprocessor, name, None)
+        is_tensor = isinstance(value, Tensor)
+        settings[name] = value.flatten().tolist() if is_tensor else value
+    return settings
 
 
 def _check_stages(ours: list[Stage], theirs: list[Stage]) -> None:

@@ -39,11 +39,7 @@ class MultiExitModel(Searchable):
     checks_channels = True
 
     def place_exits(self, exits: Sequence[dict] | dict) -> tuple[list[Stage], list[dict]]:
-        """Find the stages of exits; the last exit follows the last stage.
-
-        Args:
-            exits (Sequence[dict] | dict): Configs of the earlier exits, with their
-                ``stage``; or one config with ``levels``.
+        """Find the stages of the earlier exits, given as to ``MultiExitClassifier``.
 
         Returns:
             tuple[list[Stage], list[dict]]: The stages of the backbone, and a config for
@@ -62,9 +58,7 @@ class MultiExitModel(Searchable):
     def build_policy(self, policy: dict | nn.Module | None) -> None:
         """Set the policy, after the exits are placed.
 
-        Args:
-            policy (dict | nn.Module | None): A policy or its config; ``None``: one whose
-                only operating points are those found by a search.
+        ``None`` stands for one whose only operating points are those found by a search.
 
         Raises:
             ValueError: If two operating points have one name, or samples cannot take
@@ -106,14 +100,9 @@ class MultiExitModel(Searchable):
         return offered and only_exit and cuttable(self.backbone).draws == 1
 
     def exits_at(self, point: OperatingPoint, logits: Tensor) -> Tensor:
-        """The exit that each image takes, given the logits of all exits.
+        """Indices (N,), from 0, of the exits that images take, given logits (M, N, K).
 
-        Args:
-            point (OperatingPoint): One for which :meth:`chooses_exits` is true.
-            logits (Tensor): Logits (M, N, K).
-
-        Returns:
-            Tensor: Indices of the exits (N,), from 0.
+        For points for which :meth:`chooses_exits` is true.
         """
         if 'exit' in point.settings:
             return torch.full((logits.shape[1],), point.settings['exit'] - 1)
@@ -135,7 +124,7 @@ class MultiExitModel(Searchable):
         cuttable(self.backbone).check_exit_settings(others)
 
     def check_adaptive(self) -> None:
-        """Refuse, by a ``ValueError``, a backbone whose draws are averaged at one exit."""
+        """Refuse, by a ``ValueError``, a backbone with draws to average at one exit."""
         draws = cuttable(self.backbone).draws
         if draws > 1:
             raise ValueError(
@@ -181,15 +170,7 @@ class MultiExitModel(Searchable):
         return self.objective.losses(self, inputs, data_samples)
 
     def logits_at(self, exit: int, features: Tensor) -> Tensor:
-        """Compute the logits of one exit.
-
-        Args:
-            exit (int): Index of the exit, from 0.
-            features (Tensor): Features of the stage before it.
-
-        Returns:
-            Tensor: Logits (N, K, …).
-        """
+        """Logits (N, K, …) of an exit, given its index (from 0) and input features."""
         raise NotImplementedError
 
 

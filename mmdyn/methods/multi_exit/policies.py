@@ -1,6 +1,7 @@
 """Policies: the samples that exit early."""
 
 from collections.abc import Mapping, Sequence
+from itertools import starmap
 from numbers import Real
 from typing import Any
 
@@ -17,38 +18,42 @@ from mmdyn.registry import MODELS
 class Policy(BaseModule):
     """Base of policies, which decide at one exit after the other.
 
-    ``forward(logits, exit, point, carried)`` takes the logits of the samples that reached
-    an exit and gives booleans (N,), True for each sample that exits, and what is carried
-    to the next exit, a tensor of N elements or ``None``.
+    ``forward(logits, exit, point, carried)`` takes the logits (N, K) of the samples that
+    reached an exit, its index from 0, the active point and the tensor (N,) or ``None``
+    carried from the exit before. It gives booleans (N,), True for each sample that exits,
+    and what is carried on.
+
+    Args:
+        num_exits (int): Number of exits M, the last included.
+        settings (Mapping[str, Mapping]): Settings by the names of operating points.
+        init_cfg (dict | None): Initialisation.
 
     Attributes:
-        trained_by (str | None): Registry name of the hook that trains a policy.
+        operating_points (tuple[OperatingPoint, ...]): One point for each named setting.
+        trained_by (str | None): Registry name of the hook that trains the policy.
     """
 
     trained_by: str | None = None
-    _points: tuple[OperatingPoint, ...] = ()
 
-    @property
-    def operating_points(self) -> tuple[OperatingPoint, ...]:
-        """One point for each named setting."""
-        return self._points
+    def __init__(
+        self,
+        num_exits: int,
+        settings: Mapping[str, Mapping],
+        init_cfg: dict | None = None,
+    ):
+        super().__init__(init_cfg)
+        self.num_exits = num_exits
+        self.operating_points = tuple(starmap(OperatingPoint, settings.items()))
 
-    @staticmethod
-    def decision_macs(num_classes: int) -> int:
-        """Multiply-adds of one decision, beside those of the exit's logits."""
-        return 0
+    def check_settings(self, settings: Mapping[str, Any]) -> None:
+        """Refuse, by a ``ValueError``, settings that are not thresholds of confidence."""
+        if set(settings) != {'thresholds'}:
+            raise ValueError(f"settings need 'thresholds' alone, got {dict(settings)}")
+        checked_thresholds('found', settings['thresholds'], self.num_exits - 1)
 
     @torch.no_grad()
     def exits(self, logits: Tensor, point: OperatingPoint) -> Tensor:
-        """The exit that each sample takes.
-
-        Args:
-            logits (Tensor): Logits (M, N, K) of all samples at each of M exits.
-            point (OperatingPoint): One of the policy's operating points.
-
-        Returns:
-            Tensor: Indices of the exits (N,), from 0.
-        """
+        """Indices (N,), from 0, of the exits that samples take, of logits (M, N, K)."""
         exits = logits.new_zeros(logits.shape[1], dtype=torch.long)
         waiting, carried = torch.arange(len(exits), device=exits.device), None
         for exit, each in enumerate(logits[:-1]):
@@ -86,19 +91,11 @@ class ConfidencePolicy(Policy):
         num_exits: int,
         thresholds: float | Sequence[float] | Mapping[str, float | Sequence[float]],
     ):
-        super().__init__()
-        self.num_exits = num_exits
-        if not isinstance(thresholds, Mapping):
-            thresholds = dict(adaptive=thresholds)
-        self._points = tuple(
-            OperatingPoint(
-                name, dict(thresholds=_checked_thresholds(name, values, num_exits - 1))
-            )
-            for name, values in thresholds.items()
-        )
-
-    def check_settings(self, settings: Mapping[str, Any]) -> None:
-        check_found_thresholds(settings, self.num_exits - 1)
+        settings = {
+            name: dict(thresholds=checked_thresholds(name, values, num_exits - 1))
+            for name, values in named(thresholds).items()
+        }
+        super().__init__(num_exits, settings)
 
     def forward(
         self, logits: Tensor, exit: int, point: OperatingPoint, carried: None = None
@@ -108,14 +105,9 @@ class ConfidencePolicy(Policy):
 
 
 def confidence(logits: Tensor) -> Tensor:
-    """The highest class probability; its mean over the pixels of a map.
+    """Highest class probability (N,) of logits (N, K), or (N, K, h, w) of maps.
 
-    Args:
-        logits (Tensor): Logits (N, K), or (N, K, h, w) of maps; a map's single logit is
-            that of one class against the rest.
-
-    Returns:
-        Tensor: Confidences (N,).
+    Of a map, it is the mean over the pixels; K = 1 is one class against the rest.
     """
     if logits.dim() == 2:
         return logits.softmax(dim=1).amax(dim=1)
@@ -132,27 +124,17 @@ def reaches(confidences, threshold):
 def exits_by_confidence(
     confidences: np.ndarray, thresholds: Sequence[float]
 ) -> np.ndarray:
-    """The exit that each sample takes, given its confidences at all exits.
-
-    Args:
-        confidences (np.ndarray): Of shape (M − 1, N).
-        thresholds (Sequence[float]): γ of the M − 1 exits before the last.
-
-    Returns:
-        np.ndarray: Indices of the exits (N,), from 0.
-    """
+    """Indices (N,) of the exits that samples take, given confidences (M − 1, N)."""
     stays = ~reaches(confidences, np.asarray(thresholds)[:, None])
     return stays.cumprod(axis=0).sum(axis=0)
 
 
-def check_found_thresholds(settings: Mapping[str, Any], number: int) -> None:
-    """Refuse, by a ``ValueError``, settings that are not thresholds of ``number`` exits."""
-    if set(settings) != {'thresholds'}:
-        raise ValueError(f"settings need 'thresholds' alone, got {dict(settings)}")
-    _checked_thresholds('found', settings['thresholds'], number)
+def named(thresholds: Any) -> Mapping[str, Any]:
+    """Thresholds by name; a single setting is named ``adaptive``."""
+    return thresholds if isinstance(thresholds, Mapping) else dict(adaptive=thresholds)
 
 
-def _checked_thresholds(name: str, values, number: int) -> tuple[float, ...]:
+def checked_thresholds(name: str, values, number: int) -> tuple[float, ...]:
     if isinstance(values, Real):
         values = (values,) * number
     if not (isinstance(values, Sequence) and all(isinstance(v, Real) for v in values)):

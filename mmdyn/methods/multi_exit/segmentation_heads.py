@@ -10,17 +10,7 @@ from mmdyn.registry import MODELS
 
 
 def build_head(cfg: dict, stage: Stage, num_classes: int, out_channels: int) -> nn.Module:
-    """Build the head of an early exit.
-
-    Args:
-        cfg (dict): Config of the exit.
-        stage (Stage): The stage that it follows.
-        num_classes (int): Classes of the decode head.
-        out_channels (int): Channels of the decode head's logits.
-
-    Returns:
-        nn.Module: The head; an identity as a placeholder where the exit shares the decode
-        head.
+    """Build the head of an exit; an identity where it shares the decode head.
 
     Raises:
         ValueError: For unknown keys, or levels of a head without ``num_convs``.
@@ -49,14 +39,9 @@ def build_head(cfg: dict, stage: Stage, num_classes: int, out_channels: int) -> 
 
 
 def check_heads(model: nn.Module, stages: list[Stage]) -> None:
-    """Check that heads take the features of their stages and give the same logits.
+    """Refuse, by a ``ValueError``, heads of a segmentor that do not fit.
 
-    Args:
-        model (MultiExitEncoderDecoder): The segmentor, with its exits in place.
-        stages (list[Stage]): The stages of its backbone.
-
-    Raises:
-        ValueError: If a head does not.
+    Each takes the features of its stage, and all give logits of the same shape.
     """
     for exit, number in enumerate(model.exit_stages, 1):
         head = model.head_at(exit - 1)

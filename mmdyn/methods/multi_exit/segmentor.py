@@ -33,8 +33,6 @@ class MultiExitEncoderDecoder(MultiExitModel, EncoderDecoder):
     or the list of their windows' numbers.
 
     Args:
-        backbone (dict): A backbone that ``cut_into_stages`` knows.
-        decode_head (dict): mmseg head of the last exit, of the kind of the others.
         exits (Sequence[dict] | dict): The earlier exits from first to last. In each,
             ``stage`` is the number (from 1) of the stage that it follows and ``head`` an
             mmseg head that takes one map and gives one, whose ``in_channels``,
@@ -45,13 +43,9 @@ class MultiExitEncoderDecoder(MultiExitModel, EncoderDecoder):
             complexity that decreases from first to last (Lin et al., section III-A).
         policy (dict | None): Config of an ``mmdyn.ConfidencePolicy``: thresholds of the
             mean confidence of an image's pixels. ``None``: only fixed exits.
-        auxiliary_head (dict | list | None): As in ``EncoderDecoder``; ``in_index`` counts
-            the stages.
-        train_cfg (dict | None): As in ``EncoderDecoder``.
-        test_cfg (dict | None): As in ``EncoderDecoder``.
-        data_preprocessor (dict | None): As in ``EncoderDecoder``.
-        pretrained (str | None): Checkpoint to start the backbone from, if it takes one.
-        init_cfg (dict | list | None): Initialisation.
+        **stock: Arguments of ``EncoderDecoder``: a ``backbone`` that ``cut_into_stages``
+            knows, the ``decode_head`` of the last exit and others; ``in_index`` of the
+            heads counts stages.
 
     Raises:
         ValueError: If exits are missing, out of order or after no stage, a head does
@@ -68,29 +62,8 @@ class MultiExitEncoderDecoder(MultiExitModel, EncoderDecoder):
     # Exits (N,) of each window of the current prediction, which encode_decode adds.
     _window_exits: list[Tensor] | None = None
 
-    def __init__(
-        self,
-        backbone: dict,
-        decode_head: dict,
-        exits: Sequence[dict] | dict,
-        policy: dict | None = None,
-        auxiliary_head: dict | list | None = None,
-        train_cfg: dict | None = None,
-        test_cfg: dict | None = None,
-        data_preprocessor: dict | None = None,
-        pretrained: str | None = None,
-        init_cfg: dict | list | None = None,
-    ):
-        super().__init__(
-            backbone=backbone,
-            decode_head=decode_head,
-            auxiliary_head=auxiliary_head,
-            train_cfg=train_cfg,
-            test_cfg=test_cfg,
-            data_preprocessor=data_preprocessor,
-            pretrained=pretrained,
-            init_cfg=init_cfg,
-        )
+    def __init__(self, exits: Sequence[dict] | dict, policy: dict | None = None, **stock):
+        super().__init__(**stock)
         stages, exits = self.place_exits(exits)
         self.exits = nn.ModuleList(
             build_head(cfg, stages[number - 1], self.num_classes, self.out_channels)

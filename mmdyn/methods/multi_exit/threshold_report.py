@@ -1,4 +1,4 @@
-"""Thresholds found for budgets, measured on other images than they were found on."""
+"""Search of thresholds, and their measurement on images that it has not seen."""
 
 from collections.abc import Sequence
 
@@ -22,19 +22,13 @@ def search_points(
     max_macs: Sequence[float],
     min_accuracies: Sequence[float],
 ) -> list[PointResult]:
-    """Search a point for each budget.
-
-    Args:
-        model (MultiExitClassifier): The model.
-        data (DataLoader): The images to search on.
-        max_macs (Sequence[float]): Highest mean MACs per image.
-        min_accuracies (Sequence[float]): Top-1 accuracies to reach, in percent.
+    """Search a point for each cost, in MACs per image, and top-1 accuracy, in percent.
 
     Returns:
         list[PointResult]: Expected accuracy and cost of each point.
 
     Raises:
-        ValueError: For a model without exits to choose, or a budget out of reach.
+        ValueError: For a model without exits to choose, or one out of reach.
     """
     if not isinstance(model, MultiExitClassifier):
         raise ValueError(
@@ -56,13 +50,7 @@ def search_points(
 def measure_points(
     runner: Runner, found: Sequence[PointResult], data: DataLoader
 ) -> list[PointResult]:
-    """Run the found points, then the dense one.
-
-    Args:
-        runner (Runner): The runner, whose model offers the points from now on.
-        found (Sequence[PointResult]): The points.
-        data (DataLoader): The images to report on.
-    """
+    """Run the found points, which the model offers from now on, then the dense one."""
     model = runner.model
     model.offer_points([each.point for each in found])
     # Where the backbone has points too, the names of both are joined.

@@ -1,4 +1,4 @@
-"""Search of confidence thresholds for a budget, on one record of all exits.
+"""Search of confidence thresholds for a cost or accuracy, on one record of all exits.
 
 A Closer Look at Branch Classifiers of Multi-exit Architectures, Lin et al., sections
 III-C and V-C; cost is their Eq. 5.
@@ -12,12 +12,12 @@ import numpy as np
 from mmdyn.methods.multi_exit.exit_record import ExitRecord
 from mmdyn.methods.multi_exit.policies import exits_by_confidence
 
-# Sums in another order must not decide whether a budget is kept.
+# Sums in another order must not decide whether a cost is within a limit.
 _ROUNDING = 1e-9
 
 
 class ThresholdSearch:
-    """Thresholds for a budget: the best of a grid, refined one exit at a time.
+    """Thresholds for a cost or accuracy: the best of a grid, refined one exit at a time.
 
     Accuracy and cost of all combinations of the grid follow from sums over counts of
     images, without a loop over images or combinations. The more exits, the coarser is

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmdyn.evaluation.cost import CostMeter
+from mmdyn.methods.multi_exit.exit_record import run_all_exits
 
 
 class ExitCosts(NamedTuple):
@@ -36,36 +36,9 @@ class ExitCosts(NamedTuple):
         return self.total / self.total[-1]
 
 
-def run_all_exits(model, images: Tensor) -> tuple[list[Tensor], np.ndarray]:
-    """Run every exit on all images and count what runs.
-
-    Args:
-        model (MultiExitModel): The model.
-        images (Tensor): Images (N, C, H, W).
-
-    Returns:
-        tuple[list[Tensor], np.ndarray]: Logits (N, K) of each exit, and the MACs of the
-        part of the backbone before each exit and of the exit itself, (2, M).
-    """
-    logits, macs = [], np.zeros((2, model.num_exits))
-    walk = model.walk(images)
-    for exit in range(model.num_exits):
-        with CostMeter() as trunk:
-            features = next(walk)
-        with CostMeter() as branch:
-            logits.append(model.logits_at(exit, features))
-        macs[:, exit] = trunk.macs, branch.macs
-    return logits, macs
-
-
 @torch.no_grad()
 def measure_exit_costs(model, images: Tensor) -> ExitCosts:
-    """Count the cost of each exit.
-
-    Args:
-        model (MultiExitClassifier): The model, in evaluation mode.
-        images (Tensor): Images (N, C, H, W); the count is the mean over them.
-    """
+    """Mean cost of each exit over images (N, C, H, W), in evaluation mode."""
     _, (backbone, exits) = run_all_exits(model, images)
     backbone[-1], exits[-1] = backbone[-1] + exits[-1], 0
     gates = np.zeros(model.num_exits)

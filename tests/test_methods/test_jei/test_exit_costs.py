@@ -4,7 +4,7 @@ import torch
 from mmpretrain.registry import MODELS
 
 from mmdyn import at_operating_point, count_macs
-from mmdyn.methods.multi_exit.exit_costs import measure_exit_costs
+from mmdyn.methods.jei.exit_costs import measure_exit_costs
 
 
 def classifier(backbone, width, classes, exits, **settings):
