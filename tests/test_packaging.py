@@ -22,7 +22,7 @@ def test_wheel_holds_configs_and_tools(tmp_path):
     source.mkdir()
     for name in FILES:
         shutil.copy(ROOT / name, source)
-    for name in ('mmdyn', 'configs', 'tools'):
+    for name in ('mmdyn', 'configs', 'tools', 'scripts'):
         ignored = shutil.ignore_patterns('.mim', '__pycache__')
         shutil.copytree(ROOT / name, source / name, ignore=ignored)
     subprocess.run(
@@ -34,6 +34,7 @@ def test_wheel_holds_configs_and_tools(tmp_path):
     names = zipfile.ZipFile(wheel).namelist()
     for name in (
         'mmdyn/.mim/tools/train.py',
+        'mmdyn/.mim/tools/analysis_tools/benchmark.py',
         'mmdyn/.mim/tools/dist_train.sh',
         'mmdyn/.mim/configs/multi_exit/resnet20_multi-exit_15e_digits.py',
         'mmdyn/.mim/configs/_base_/default_runtime.py',
@@ -41,4 +42,5 @@ def test_wheel_holds_configs_and_tools(tmp_path):
         'mmdyn/models/resnet.py',
     ):
         assert name in names
-    assert not any(name.startswith(('tests/', 'tools/')) for name in names)
+    assert not any(name.startswith(('tests/', 'tools/', 'scripts/')) for name in names)
+    assert not any('environment.py' in name or '/dev/' in name for name in names)

@@ -111,3 +111,18 @@ def test_import_is_light():
         """
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_public_names_are_those_of_apis():
+    import mmdyn
+    from mmdyn import apis
+
+    assert set(mmdyn.__all__) == {*apis.__all__, '__version__'}
+    assert all(getattr(mmdyn, name) is getattr(apis, name) for name in apis.__all__)
+    with pytest.raises(AttributeError, match="'mmdyn' has no attribute 'nothing'"):
+        mmdyn.nothing  # noqa: B018
+
+
+def test_import_needs_no_torch():
+    done = run("import sys, mmdyn; assert not {'torch', 'mmengine'} & set(sys.modules)")
+    assert done.returncode == 0, done.stderr

@@ -101,7 +101,7 @@ def test_one_point_and_its_predictions(trained, digits, tmp_path):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (['--points', 'exit=9'], "'exit=9'; valid ones: 'exit=1', 'exit=2', 'exit=3'"),
+        (['--points', 'exit=9'], "['exit=9']; valid ones: ['exit=1', 'exit=2', 'exit=3'"),
         (['--out', 'all.pkl'], 'choose it with --points'),
         (['--out-item', 'pred'], '--out-item needs --out FILE'),
         (
