@@ -23,13 +23,23 @@ from mmdyn.registry import LOOPS
 class OperatingPointLoop:
     """A pass over the dataset for each operating point: the base of both loops.
 
-    Attributes:
-        stage (str): ``'val'`` or ``'test'``, as hooks and the model's steps are named.
-        points (list[OperatingPoint]): The points to run.
+    Args:
+        runner (Runner): The runner.
+        dataloader (DataLoader | dict): A dataloader or its config.
+        evaluator (Evaluator | dict | list): The evaluator or its config.
+        fp16 (bool): Whether to run in half precision.
+        points (str | Sequence[str] | None): Names of the points; ``None``: all that are
+            trained.
+
+    Raises:
+        ValueError: For a point that the model does not offer, or an empty dataset.
     """
 
-    stage: str
-    points: list[OperatingPoint]
+    stage: str  # as hooks and the model's steps are named
+
+    def __init__(self, runner, dataloader, evaluator, fp16: bool = False, points=None):
+        super().__init__(runner, dataloader, evaluator, fp16)
+        self.points = self._choose_points(points)
 
     def _choose_points(self, names) -> list[OperatingPoint]:
         if len(self.dataloader.dataset) == 0:
@@ -119,30 +129,16 @@ class OperatingPointValLoop(OperatingPointLoop, ValLoop):
     The metrics that hooks and the visualizer get are named ``<point>/<metric>``; those
     of the dense point come under their stock names too, so ``save_best`` and schedulers
     need no change. A model with nothing to switch is validated once, as ``dense``.
-
-    Args:
-        runner (Runner): The runner.
-        dataloader (DataLoader | dict): A dataloader or its config.
-        evaluator (Evaluator | dict | list): The evaluator or its config.
-        fp16 (bool): Whether to run in half precision.
-        points (str | Sequence[str] | None): Names of the points; ``None``: all that are
-            trained.
+    Arguments and errors are those of :class:`OperatingPointLoop`.
 
     Attributes:
         results (list[PointResult]): Of the latest run, one for each point.
-
-    Raises:
-        ValueError: For a point that the model does not offer, or an empty dataset.
 
     Example:
         >>> val_cfg = dict(type='mmdyn.OperatingPointValLoop')
     """
 
     stage = 'val'
-
-    def __init__(self, runner, dataloader, evaluator, fp16: bool = False, points=None):
-        super().__init__(runner, dataloader, evaluator, fp16)
-        self.points = self._choose_points(points)
 
     def run(self) -> dict:
         """Validate; returns the metrics of all points."""

@@ -11,7 +11,7 @@ from mmengine.runner.amp import autocast
 
 from mmdyn.engine.loops import OperatingPointLoop
 from mmdyn.engine.passes import PassTotals, progress_bar
-from mmdyn.evaluation.latency import BatchSample, describe_device, measure_latency
+from mmdyn.evaluation.latency import describe_device, measure_latency
 from mmdyn.evaluation.point_result import PointResult
 from mmdyn.evaluation.report import OperatingPointReport
 from mmdyn.operating_point import (
@@ -22,6 +22,8 @@ from mmdyn.operating_point import (
 )
 from mmdyn.registry import LOOPS
 from mmdyn.visualization.curve import draw_report
+
+MAX_TIMED_BATCHES = 8
 
 
 @LOOPS.register_module()
@@ -35,17 +37,10 @@ class OperatingPointTestLoop(OperatingPointLoop, TestLoop):
     ``points`` leaves out the dense point, one more pass counts its cost.
 
     Args:
-        runner (Runner): The runner.
-        dataloader (DataLoader | dict): A dataloader or its config.
-        evaluator (Evaluator | dict | list): The evaluator or its config.
-        fp16 (bool): Whether to run in half precision.
-        points (str | Sequence[str] | None): Names of the points; ``None``: all that are
-            trained.
+        *args: Arguments of :class:`OperatingPointLoop`.
         metric (str | None): The metric to draw and to rank by, more being better;
             ``None`` or unknown: the first one.
-
-    Raises:
-        ValueError: For a point that the model does not offer, or an empty dataset.
+        **kwargs: Arguments of :class:`OperatingPointLoop`.
 
     Example:
         >>> test_cfg = dict(type='mmdyn.OperatingPointTestLoop')
@@ -53,17 +48,8 @@ class OperatingPointTestLoop(OperatingPointLoop, TestLoop):
 
     stage = 'test'
 
-    def __init__(
-        self,
-        runner,
-        dataloader,
-        evaluator,
-        fp16: bool = False,
-        points=None,
-        metric: str | None = None,
-    ):
-        super().__init__(runner, dataloader, evaluator, fp16)
-        self.points = self._choose_points(points)
+    def __init__(self, *args, metric: str | None = None, **kwargs):
+        super().__init__(*args, **kwargs)
         self.metric = metric
 
     def run(self) -> dict:
@@ -71,7 +57,7 @@ class OperatingPointTestLoop(OperatingPointLoop, TestLoop):
         self.runner.call_hook('before_test')
         self.runner.call_hook('before_test_epoch')
         self.runner.model.eval()
-        self._sample = BatchSample(len(self.dataloader))
+        self._timed: dict[int, tuple] = {}
         results = self._run_points()
         metrics = self._all_metrics(results)
         # Before the hooks: an EMA hook takes its weights out of the model there.
@@ -90,25 +76,29 @@ class OperatingPointTestLoop(OperatingPointLoop, TestLoop):
         """Run one batch at the active operating point, and keep some to take time."""
         before = self.totals.meter.images
         super().run_iter(idx, data_batch)
-        self._sample.offer(idx, data_batch, self.totals.meter.images - before)
+        # From all over the dataset, which may be sorted by class.
+        if idx % -(-len(self.dataloader) // MAX_TIMED_BATCHES) == 0:
+            self._timed[idx] = self.totals.meter.images - before, data_batch
 
     def _report(self, results: list[PointResult]) -> OperatingPointReport:
         model = self.runner.model
         dense = dense_operating_point(model)
+        batch_size = self._timed[0][0]
+        full = [batch for size, batch in self._timed.values() if size == batch_size]
         with progress_bar() as bar:
             dense_macs = self._dense_macs_per_image(dense, results, bar)
             with autocast(enabled=self.fp16):
                 latencies = measure_latency(
                     model,
                     [each.point for each in results],
-                    self._sample.batches,
+                    full,
                     track=partial(bar.track, description='taking time'),
                 )
         return OperatingPointReport(
             config=self.runner.cfg.filename,
             checkpoint=self.runner.cfg.get('load_from'),
             device=describe_device(),
-            batch_size=self._sample.batch_size,
+            batch_size=batch_size,
             dense_point=dense.name,
             dense_macs_per_image=dense_macs,
             metric=self._known_metric(results),

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from mmdyn.evaluation.report import OperatingPointReport, Report
-from mmdyn.evaluation.tables import Column
 
 DENSE_TOLERANCE = 0.01
 """Dense costs that differ by no more than this share count as equal: networks with
@@ -13,24 +12,16 @@ different exits on one backbone."""
 
 
 class ReportComparison(Report):
-    """Operating points of several models on one dataset.
+    """Operating points of several models on one dataset (which is not checked).
 
-    Costs are MACs as each report has them. That the reports are of one dataset is not
-    checked.
+    Its points have the name of their report as ``run``, no latency, and the share of the
+    most dense cost as ``cost_ratio``, NaN if dense costs differ by more than 1 %.
 
     Args:
-        reports (Mapping[str, OperatingPointReport]): The reports by their names, one or
-            more.
+        reports (Mapping[str, OperatingPointReport]): One or more reports by their names.
         metric (str | None): The metric to draw and to rank by, measured in every report;
             more is better. ``None``: the one the first report ranks by, or else the first
             that all have.
-
-    Attributes:
-        dense_costs (list[float]): MACs per image with nothing skipped: the most of any
-            report, or those of all if they differ by more than 1 %.
-        points (list[PointResult]): All points, report by report. Their ``run`` is the
-            name of the report, their ``cost_ratio`` the share of the one dense cost, NaN
-            if there are several.
 
     Raises:
         ValueError: If not every report has the metric, or no metric is in all of them.
@@ -47,35 +38,23 @@ class ReportComparison(Report):
         most = max(self.dense_costs)
         if most - min(self.dense_costs) <= DENSE_TOLERANCE * most:
             self.dense_costs = [most]
+        common = most if len(self.dense_costs) == 1 and most else math.nan
         self.points = [
-            replace(point, run=name, cost_ratio=self._share(point.macs_per_image))
+            replace(
+                point, run=name, cost_ratio=point.macs_per_image / common, latency_ms={}
+            )
             for name, report in reports.items()
             for point in report.points
         ]
 
-    def _share(self, macs: float) -> float:
-        if len(self.dense_costs) > 1 or not self.dense_costs[0]:
-            return math.nan
-        return macs / self.dense_costs[0]
-
-    def _columns(self) -> list[Column]:
-        return [
-            Column('report', 'report', [point.run for point in self.points]),
-            Column('point', 'point', [point.name for point in self.points]),
-            *self._score_and_cost_columns(),
-            self._pareto_column(),
-        ]
-
     def _caption(self) -> str:
         if len(self.dense_costs) > 1:
-            cost = (
+            return (
                 f'No common cost: with nothing skipped the reports differ by more than '
                 f'{DENSE_TOLERANCE:.0%}.'
             )
-        else:
-            dense = self.dense_costs[0] / 1e6
-            cost = f'Cost: share of {dense:.2f} MMACs, where nothing is skipped.'
-        return f'{cost} *: no point is both cheaper and better in {self.metric}.'
+        dense = self.dense_costs[0] / 1e6
+        return f'Cost: share of {dense:.2f} MMACs, where nothing is skipped.'
 
 
 def _common_metric(

@@ -13,37 +13,6 @@ from torch import nn
 from mmdyn.operating_point import OperatingPoint, at_operating_point
 
 _MIN_SAMPLES = 30
-_MAX_BATCHES = 8
-
-
-class BatchSample:
-    """Full batches from all over a dataset, which may be sorted by class, to time.
-
-    Args:
-        number (int): Batches of the dataset.
-
-    Attributes:
-        batches (list): The batches that are kept, at most eight.
-        batch_size (int): Images of each.
-    """
-
-    def __init__(self, number: int):
-        self.batches: list = []
-        self._stride = -(-number // _MAX_BATCHES)
-        self._latest = -1
-
-    def offer(self, index: int, batch, size: int) -> None:
-        """Keep a batch of a size, the ``index``-th of the dataset, if it is to be timed.
-
-        Later passes over the dataset add nothing.
-        """
-        if index <= self._latest:
-            return
-        self._latest = index
-        if index == 0:
-            self.batch_size = size
-        if index % self._stride == 0 and size == self.batch_size:
-            self.batches.append(batch)
 
 
 @torch.no_grad()
@@ -57,12 +26,12 @@ def time_alternately(
 
     Args:
         calls (Sequence[Callable[[], Any]]): The functions, run without gradients.
-        rounds (int): How often each is timed.
-        warmup (int): How often each is called before.
+        rounds (int): Number of times that each is timed.
+        warmup (int): Number of calls of each before.
         track (Callable): Wraps the rounds, to show progress.
 
     Returns:
-        np.ndarray: Milliseconds, of shape (rounds, number of calls).
+        np.ndarray: Milliseconds (rounds, number of calls).
     """
     samples = [[_timed(call)[0] for call in calls] for _ in track(range(warmup + rounds))]
     return np.array(samples[warmup:])

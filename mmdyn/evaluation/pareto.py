@@ -1,7 +1,8 @@
 """Pareto-optimal points of cost and score."""
 
-import math
 from collections.abc import Sequence
+
+import numpy as np
 
 
 def pareto_mask(costs: Sequence[float], scores: Sequence[float]) -> list[bool]:
@@ -15,13 +16,7 @@ def pareto_mask(costs: Sequence[float], scores: Sequence[float]) -> list[bool]:
         list[bool]: True for each point for which no other point is cheaper and as good,
         better and as cheap, or both. Always False where the score is NaN.
     """
-
-    def dominated(i: int) -> bool:
-        return any(
-            costs[j] <= costs[i]
-            and scores[j] >= scores[i]
-            and (costs[j] < costs[i] or scores[j] > scores[i])
-            for j in range(len(costs))
-        )
-
-    return [not (math.isnan(scores[i]) or dominated(i)) for i in range(len(costs))]
+    costs, scores = np.array(costs, dtype=float), np.array(scores, dtype=float)
+    as_good = (costs[:, None] <= costs) & (scores[:, None] >= scores)
+    better = (costs[:, None] < costs) | (scores[:, None] > scores)
+    return (~(as_good & better).any(axis=0) & ~np.isnan(scores)).tolist()

@@ -2,8 +2,8 @@
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from numbers import Real
 from pathlib import Path
 
@@ -14,52 +14,46 @@ from mmdyn.evaluation.tables import console_for_tables as console_for_tables
 
 
 class Report:
-    """Operating points with one metric to rank by; a base class.
+    """Operating points of one or several runs, ranked by one metric; a base class.
 
     Attributes:
         points (list[PointResult]): The points.
         metric (str | None): The metric to draw and to rank by; more is better. ``None``:
             nothing was measured.
+        dense_costs (list[float]): MACs per image with nothing skipped: of each run, or
+            one in common.
         stem (str): Name of the written files, without their suffix.
     """
 
     points: list[PointResult]
     metric: str | None
+    dense_costs: list[float]
     stem: str
     title: str
 
     def scalar_metrics(self) -> list[str]:
         """Names of the metrics that are one number at one point or more."""
-        names = [
-            name
-            for point in self.points
-            for name, value in point.metrics.items()
-            if isinstance(value, Real)
-        ]
-        return list(dict.fromkeys(names))
+        values = [item for point in self.points for item in point.metrics.items()]
+        return list(dict.fromkeys(name for name, v in values if isinstance(v, Real)))
 
     def scored_points(self) -> list[PointResult]:
         """The points that have a value of the metric."""
         return [p for p in self.points if not math.isnan(p.score(self.metric))]
 
     def pareto(self) -> list[bool]:
-        """For each point, whether no other is cheaper and as good, or better and as
-        cheap."""
+        """Marks of the points that :func:`pareto_mask` gives for MACs and metric."""
         costs = [point.macs_per_image for point in self.points]
         return pareto_mask(costs, [point.score(self.metric) for point in self.points])
 
     def print(self) -> None:
         """Print the table to stdout."""
-        print_table(self._columns(), self.title, self._caption())
+        caption = self._caption()
+        if self.metric is not None:
+            caption += f' *: no point is both cheaper and better in {self.metric}.'
+        print_table(self._columns(), self.title, caption)
 
     def write(self, directory: str | Path) -> list[Path]:
-        """Write the table as a CSV file.
-
-        Args:
-            directory (str | Path): An existing directory.
-
-        Returns:
-            list[Path]: The files written.
+        """Write the table as a CSV file in an existing directory; returns the files.
 
         Raises:
             OSError: If a file cannot be written.
@@ -70,24 +64,25 @@ class Report:
         raise NotImplementedError
 
     def _columns(self) -> list[Column]:
-        raise NotImplementedError
-
-    def _score_and_cost_columns(self) -> list[Column]:
-        macs = [point.macs_per_image for point in self.points]
-        ratios = [point.cost_ratio for point in self.points]
-        return [
-            *(
-                number_column(name, name, [point.score(name) for point in self.points], 2)
-                for name in self.scalar_metrics()
-            ),
-            number_column('MMACs', 'macs_per_image', macs, 2, unit=1e6),
-            number_column('cost', 'cost_ratio', ratios, 3),
-        ]
-
-    def _pareto_column(self) -> Column:
+        points, names = self.points, [point.name for point in self.points]
+        columns = [Column('point', 'name', names)]
+        if any(point.run for point in points):
+            runs = [point.run for point in points]
+            columns = [Column('report', 'report', runs), Column('point', 'point', names)]
+        for name in self.scalar_metrics():
+            scores = [point.score(name) for point in points]
+            columns.append(number_column(name, name, scores, 2))
+        macs = [point.macs_per_image for point in points]
+        columns.append(number_column('MMACs', 'macs_per_image', macs, 2, unit=1e6))
+        ratios = [point.cost_ratio for point in points]
+        columns.append(number_column('cost', 'cost_ratio', ratios, 3))
+        if any(point.latency_ms for point in points):
+            for title, name in (('ms', 'median'), ('p90 ms', 'p90')):
+                times = [point.latency_ms.get(name, math.nan) for point in points]
+                columns.append(number_column(title, f'latency_ms_{name}', times, 3))
         marks = [int(mark) for mark in self.pareto()]
         title = '' if self.metric is None else '*'
-        return Column(title, 'pareto', marks, lambda mark: '*' if mark else '')
+        return [*columns, Column(title, 'pareto', marks, lambda mark: '*' * mark)]
 
 
 @dataclass
@@ -126,16 +121,18 @@ class OperatingPointReport(Report):
     def __post_init__(self):
         self.points = [
             replace(
-                point,
-                metrics=_to_python(point.metrics),
-                cost_ratio=_to_python(point.cost_ratio),
+                p, **_mapped(_python, dict(metrics=p.metrics, cost_ratio=p.cost_ratio))
             )
-            for point in self.points
+            for p in self.points
         ]
         names = self.scalar_metrics()
         self.metric = self.metric or next(iter(names), None)
         if self.metric is not None and self.metric not in names:
             raise ValueError(f'unknown metric {self.metric!r}; measured: {names}')
+
+    @property
+    def dense_costs(self) -> list[float]:
+        return [self.dense_macs_per_image]
 
     @classmethod
     def load(cls, path: str | Path) -> 'OperatingPointReport':
@@ -154,40 +151,28 @@ class OperatingPointReport(Report):
                 f'tools/test.py writes, or the directory with one'
             )
         try:
-            return cls._from_json(json.loads(file.read_text()))
+            content = json.loads(file.read_text())
+            content['dense_point'] = current_name(content['dense_point'])
+            untrained = content.get('untrained_points', [])
+            content['untrained_points'] = [current_name(name) for name in untrained]
+            points = [PointResult(**point) for point in content.pop('points')]
+            return cls(
+                **content,
+                points=[replace(p, name=current_name(p.name)) for p in points],
+            )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f'{file} is not a report of tools/test.py ({type(error).__name__}: '
                 f'{error})'
             ) from error
 
-    @classmethod
-    def _from_json(cls, content: dict) -> 'OperatingPointReport':
-        untrained = map(current_name, content.pop('untrained_points', []))
-        points = [
-            PointResult(**{**point, 'name': current_name(point['name'])})
-            for point in content.pop('points')
-        ]
-        dense = current_name(content.pop('dense_point'))
-        return cls(
-            **content, dense_point=dense, untrained_points=[*untrained], points=points
-        )
-
     def write(self, directory: str | Path) -> list[Path]:
         """As in :class:`Report`, after a JSON file that :meth:`load` reads."""
-        content = asdict(replace(self, points=[]))
-        content['points'] = [
-            dict(
-                name=point.name,
-                metrics=point.metrics,
-                macs_per_image=point.macs_per_image,
-                cost_ratio=point.cost_ratio,
-                latency_ms=point.latency_ms,
-            )
-            for point in self.points
-        ]
+        names = 'name', 'metrics', 'macs_per_image', 'cost_ratio', 'latency_ms'
+        points = [{name: getattr(p, name) for name in names} for p in self.points]
+        content = _mapped(_json, {**vars(self), 'points': points})
         path = Path(directory) / f'{self.stem}.json'
-        path.write_text(json.dumps(_to_json(content), indent=2, allow_nan=False) + '\n')
+        path.write_text(json.dumps(content, indent=2, allow_nan=False) + '\n')
         return [path, *super().write(directory)]
 
     def _caption(self) -> str:
@@ -196,46 +181,30 @@ class OperatingPointReport(Report):
             f'{self.dense_point}, where nothing is skipped. ms: time per image, median '
             f'and 90th percentile over batches.'
         )
-        if self.metric is not None:
-            caption += f' *: no point is both cheaper and better in {self.metric}.'
         if self.untrained_points:
             names = ', '.join(self.untrained_points)
             caption += f' Not trained, reported for their cost alone: {names}.'
         return caption
 
-    def _columns(self) -> list[Column]:
-        times = [point.latency_ms for point in self.points]
-        medians, p90s = (
-            [each.get(name, math.nan) for each in times] for name in ('median', 'p90')
-        )
-        return [
-            Column('point', 'name', [point.name for point in self.points]),
-            *self._score_and_cost_columns(),
-            number_column('ms', 'latency_ms_median', medians, 3),
-            number_column('p90 ms', 'latency_ms_p90', p90s, 3),
-            self._pareto_column(),
-        ]
 
-
-def _to_python(value):
-    """Turn what evaluators return into Python's own numbers, lists and strings."""
-    if value is None:  # how JSON files hold NaN
+def _python(value):
+    """A number, string or None as Python has it; None is how JSON files hold NaN."""
+    if value is None:
         return math.nan
-    if isinstance(value, Mapping):
-        return {str(k): _to_python(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_to_python(v) for v in value]
-    if hasattr(value, 'tolist'):  # tensors, arrays and NumPy scalars
-        return _to_python(value.tolist())
     return value if isinstance(value, (str, int, float)) else str(value)
 
 
-def _to_json(value):
-    """Put null for the numbers that JSON lacks."""
+def _json(value):
+    """A number or string as JSON has it, null for NaN and infinity."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _mapped(function: Callable, value):
+    """Apply a function to the values in mappings, lists, tensors and arrays."""
     if isinstance(value, Mapping):
-        return {k: _to_json(v) for k, v in value.items()}
+        return {str(k): _mapped(function, v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_to_json(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+        return [_mapped(function, v) for v in value]
+    if hasattr(value, 'tolist'):  # tensors, arrays and NumPy scalars
+        return _mapped(function, value.tolist())
+    return function(value)

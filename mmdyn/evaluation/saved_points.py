@@ -17,15 +17,8 @@ def points_file(checkpoint: str | Path) -> Path:
 
 
 def outermost_dynamic_module(model: nn.Module) -> DynamicModule:
-    """The first dynamic module from the outside in.
-
-    Args:
-        model (nn.Module): A whole model or a bare backbone.
-
-    Raises:
-        ValueError: If there is none.
-    """
-    for module in model.modules():  # from the outside in
+    """The first dynamic module of a model, from the outside in; else a ``ValueError``."""
+    for module in model.modules():
         if isinstance(module, DynamicModule):
             return module
     raise ValueError(f'nothing in a {type(model).__name__} has operating points')
@@ -39,10 +32,7 @@ def save_operating_points(
     Args:
         checkpoint (str | Path): The checkpoint.
         points (Sequence[OperatingPoint]): The points; settings in types of JSON.
-        **description: Notes for readers of the file.
-
-    Returns:
-        Path: The file.
+        **description: Notes for readers of the file, whose path is returned.
     """
     found = [dict(name=p.name, settings=dict(p.settings)) for p in points]
     content = dict(**description, points=found)

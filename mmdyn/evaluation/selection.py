@@ -1,6 +1,7 @@
 """Selection of an operating point from a report."""
 
 import math
+import operator
 from pathlib import Path
 
 from mmdyn.evaluation.point_result import PointResult
@@ -61,9 +62,9 @@ def select_operating_point(
     reasons = []
     # The message names the limits before, which have left fewer candidates.
     for name, limit, value, best, keeps in (
-        ('max_macs', max_macs, macs, min, lambda v, limit: v <= limit),
-        ('max_latency_ms', max_latency_ms, latency, min, lambda v, limit: v <= limit),
-        (f'min_metric ({metric})', min_metric, score, max, lambda v, limit: v >= limit),
+        ('max_macs', max_macs, macs, min, operator.le),
+        ('max_latency_ms', max_latency_ms, latency, min, operator.le),
+        (f'min_metric ({metric})', min_metric, score, max, operator.ge),
     ):
         if limit is None:
             continue

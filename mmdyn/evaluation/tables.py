@@ -12,20 +12,12 @@ from rich.table import Table
 
 
 class Column(NamedTuple):
-    """A column of a table.
-
-    Args:
-        title (str): Its title in print.
-        key (str): Its title in the file.
-        values (Sequence): Its values in the file.
-        text (Callable[..., str]): How a value is printed, in rich's markup.
-        justify (str): Where it is printed.
-    """
+    """A column of a table, with a title in print and another one in the file."""
 
     title: str
     key: str
     values: Sequence
-    text: Callable[..., str] = escape
+    text: Callable[..., str] = escape  # prints a value, in rich's markup
     justify: str = 'left'
 
 

@@ -31,12 +31,11 @@ class Calibration:
     """Temperatures and conformal thresholds of a network, by operating point.
 
     Args:
-        temperatures (Mapping[str, tuple[float, ...]]): By the name of the operating
-            point, those of its M exits; one where all images take the same path.
-        thresholds (Mapping[str, tuple[float, ...]]): By the name of the operating point,
-            the conformal thresholds of its M exits, for 1 − probability.
-        settings (Mapping[str, str]): By the name of the operating point, its
-            :func:`fingerprint`.
+        temperatures (Mapping[str, tuple[float, ...]]): Of the M exits of each operating
+            point, by its name; one where all images take the same path.
+        thresholds (Mapping[str, tuple[float, ...]]): Conformal thresholds for
+            1 − probability, of the same exits.
+        settings (Mapping[str, str]): The :func:`fingerprint` of each operating point.
         alpha (float): Share of sets that may lack the true class, in (0, 1).
         method (str): How thresholds were chosen, one of
             :data:`mmdyn.evaluation.uncertainty.conformal.METHODS`.
@@ -57,7 +56,7 @@ class Calibration:
             object.__setattr__(self, name, values)
         object.__setattr__(self, 'settings', dict(self.settings))
         points = [list(each) for each in (self.temperatures, self.thresholds)]
-        if points[0] != points[1] or points[0] != list(self.settings):
+        if points != 2 * [list(self.settings)]:
             raise ValueError(
                 f'temperatures, thresholds and settings must be of the same points, got '
                 f'{points[0]}, {points[1]} and {list(self.settings)}'
@@ -82,11 +81,7 @@ class Calibration:
 
     @classmethod
     def from_json(cls, content: Mapping) -> 'Calibration':
-        """The calibration that :meth:`to_json` gave, now or in an older version.
-
-        Raises:
-            ValueError: If something is missing, unknown or impossible.
-        """
+        """The calibration that :meth:`to_json` gave, now or in an older version."""
         names = {each.name for each in fields(cls)}
         if set(content) != names:
             raise ValueError(
@@ -108,26 +103,22 @@ class Calibration:
             ValueError: If it has not been calibrated, or with other settings.
         """
         names = ', '.join(map(repr, self.thresholds)) or 'none'
-        if point is None:
-            if len(self.thresholds) != 1:
-                raise ValueError(
-                    f'which operating point is evaluated is not known, and {names} are '
-                    f'calibrated: use mmdyn.OperatingPointTestLoop'
-                )
-            name = next(iter(self.thresholds))
-        elif point.name not in self.thresholds:
+        if point is None and len(self.thresholds) != 1:
             raise ValueError(
-                f'operating point {point.name!r} has not been calibrated, only {names}: '
+                f'which operating point is evaluated is not known, and {names} are '
+                f'calibrated: use mmdyn.OperatingPointTestLoop'
+            )
+        name = point.name if point else next(iter(self.thresholds))
+        if name not in self.thresholds:
+            raise ValueError(
+                f'operating point {name!r} has not been calibrated, only {names}: '
                 f'{AGAIN} again, with this point'
             )
-        elif self.settings[point.name] != fingerprint(point):
+        if point and self.settings[name] != fingerprint(point):
             raise ValueError(
-                f'operating point {point.name!r} has been calibrated with the settings '
-                f'{self.settings[point.name]}, and is {fingerprint(point)} now: {AGAIN} '
-                f'again'
+                f'operating point {name!r} has been calibrated with the settings '
+                f'{self.settings[name]}, and is {fingerprint(point)} now: {AGAIN} again'
             )
-        else:
-            name = point.name
         return np.array(self.temperatures[name]), np.array(self.thresholds[name])
 
 
@@ -145,12 +136,8 @@ def save_calibration(checkpoint: str | Path, calibration: Calibration) -> Path:
 def load_calibration(checkpoint: str | Path) -> Calibration | None:
     """Read the calibration of a checkpoint from its sidecar file.
 
-    Returns:
-        Calibration | None: ``None`` if there is no file, or, with a warning, if the
-        checkpoint has changed since.
-
-    Raises:
-        ValueError: If the file holds no calibration.
+    It is ``None`` if there is no file, or, with a warning, if the checkpoint has changed
+    since. A file without a calibration raises a ``ValueError``.
     """
     consequence = f', and is left out: {AGAIN} again'
     content = read_sidecar(calibration_file(checkpoint), checkpoint, consequence)
@@ -158,11 +145,7 @@ def load_calibration(checkpoint: str | Path) -> Calibration | None:
 
 
 def read_calibration(path: str | Path) -> Calibration:
-    """Read a file of :func:`save_calibration`, whatever its checkpoint is now.
-
-    Raises:
-        ValueError: If the file holds no calibration.
-    """
+    """Read a file of :func:`save_calibration`, whatever its checkpoint is now."""
     return _calibration_in(json.loads(Path(path).read_text()))
 
 

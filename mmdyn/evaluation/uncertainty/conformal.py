@@ -36,16 +36,14 @@ def check_method(method: str) -> None:
 def conformal_threshold(scores: np.ndarray, alpha: float) -> float:
     """The threshold at which sets hold the true class with a probability of 1 − α.
 
-    It is the ⌈(n + 1)(1 − α)⌉-th smallest score rather than a plain quantile, since a new
-    image is one more of n + 1. So the probability is at least 1 − α for any number of
-    images, over the draw of these and the new one.
+    It is the ⌈(n + 1)(1 − α)⌉-th smallest score rather than a plain quantile: a new image
+    is one of n + 1. So the probability is at least 1 − α for any n, over the draw of all.
+
+    Where n is too small it is 1, which admits all classes.
 
     Args:
         scores (np.ndarray): 1 − the probability of the true class of n images (n,).
         alpha (float): Share of sets that may lack the true class, in (0, 1).
-
-    Returns:
-        float: The threshold; 1, which admits all classes, where n is too small.
 
     Raises:
         ValueError: If there are no scores, or alpha is outside of (0, 1).
@@ -95,12 +93,8 @@ def conformal_thresholds(
         exits (np.ndarray): Exit at which each image leaves (N,), from 0.
         alpha (float): Share of sets that may lack the true class, in (0, 1).
 
-    Returns:
-        ConformalThresholds: The thresholds.
-
     Raises:
-        ValueError: If the method is unknown, there are no images, alpha is outside of
-            (0, 1), or an exit does not exist.
+        ValueError: If there are no images, or an argument is not as described.
     """
     check_method(method)
     scores, exits = np.asarray(scores, dtype=float), np.asarray(exits, dtype=int)
@@ -129,20 +123,17 @@ def prediction_sets(
 ) -> np.ndarray:
     """The classes whose score is at most the threshold of the exit (JEI-DNN, Eq. 10).
 
-    The paper requires a score below the threshold. To keep the coverage for any scores, a
-    score at the threshold is admitted too: otherwise many equal scores would all be out.
+    The paper requires a score below the threshold. A score at it is admitted here, which
+    keeps the coverage where many scores are equal.
 
     Args:
-        probabilities (np.ndarray): Of K classes for each of N images, (N, K), at the exit
-            where the image leaves.
-        exits (np.ndarray): Exit at which each image leaves (N,), from 0.
+        probabilities (np.ndarray): Of K classes for each of N images (N, K), at its exit.
+        exits (np.ndarray): Exit at which each image leaves (N,), from 0; one that does
+            not exist raises a ``ValueError``.
         thresholds (np.ndarray): Of each exit (M,).
 
     Returns:
         np.ndarray: Whether each class is in the set of each image, booleans (N, K).
-
-    Raises:
-        ValueError: If an exit does not exist.
     """
     exits, thresholds = np.asarray(exits, dtype=int), np.asarray(thresholds)
     _check_exits(exits, len(thresholds))

@@ -28,10 +28,10 @@ def fit_calibration(
     """Fit temperatures, and thresholds at these temperatures, on validation images.
 
     The temperature of an exit is fitted on all images, including those that leave
-    elsewhere. The coverage of the sets holds for images of the same distribution. The
-    images must not be those that the network was trained on or that the thresholds of its
-    policy were searched on. As in the paper, temperatures and thresholds are fitted on
-    the same images; with one number per exit this matters only where images are few.
+    elsewhere. The coverage of the sets holds for images of the same distribution, so
+    neither training nor a search of thresholds may have used these images. As in the
+    paper, temperatures and thresholds are fitted on the same images, which matters only
+    where images are few.
 
     Args:
         predictions (Mapping[OperatingPoint, Predictions]): By the operating point.
@@ -43,8 +43,7 @@ def fit_calibration(
         for which there were too few images.
 
     Raises:
-        ValueError: If there are no images, shapes do not fit together, alpha is outside
-            of (0, 1), or the method is unknown.
+        ValueError: If there are no images, or an argument is not as described.
     """
     temperatures, thresholds, settings, notes = {}, {}, {}, []
     for point, (log_probabilities, labels, exits) in predictions.items():

@@ -61,7 +61,7 @@ class CalibrationError(BaseMetric):
 
 
 @METRICS.register_module()
-class UncertaintyReport(BaseMetric):
+class UncertaintyReport(CalibrationError):
     """Calibration error, and coverage and size of conformal sets, of a classifier.
 
     For predictions of one label, with ``pred_score``, ``gt_label`` and, where a model has
@@ -89,25 +89,22 @@ class UncertaintyReport(BaseMetric):
     default_prefix = 'uncertainty'
 
     def __init__(self, calibration: str | None = None, bins: int = 15):
-        super().__init__()
-        check_bins(bins)
+        super().__init__(bins)
         self.calibration = read_calibration(calibration) if calibration else None
-        self.bins = bins
         self._has_warned = False
 
     def process(self, data_batch, data_samples: Sequence[dict]) -> None:
-        """Keep four numbers of each image, from which the metrics are computed."""
+        """Keep the numbers of each image from which the metrics are computed."""
+        if self.calibration is None:
+            super().process(data_batch, data_samples)
+            return
         scores, labels = _scores_and_labels(data_samples)
+        exits = np.array([sample.get('exit_index', 1) for sample in data_samples])
+        probabilities, sets = self._calibrated(scores, exits)
         # The predicted class is that of raw scores: rounding must not change it.
         correct = scores.argmax(axis=1) == labels
-        if self.calibration is None:
-            missing = np.full(len(labels), np.nan)
-            columns = scores.max(axis=1), correct, missing, missing
-        else:
-            exits = np.array([sample.get('exit_index', 1) for sample in data_samples])
-            probabilities, sets = self._calibrated(scores, exits)
-            covered = sets[np.arange(len(labels)), labels]
-            columns = probabilities.max(axis=1), correct, covered, sets.sum(axis=1)
+        covered = sets[np.arange(len(labels)), labels]
+        columns = probabilities.max(axis=1), correct, covered, sets.sum(axis=1)
         self.results += np.column_stack(columns).tolist()
 
     def _calibrated(
@@ -130,13 +127,14 @@ class UncertaintyReport(BaseMetric):
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Average over the images of all ranks."""
-        confidences, correct, covered, sizes = np.array(results).T
-        error = 100 * expected_calibration_error(confidences, correct, self.bins)
         if self.calibration is None:
             self._warn_once()
-            return dict(ece_uncalibrated=error)
+            return dict(ece_uncalibrated=super().compute_metrics(results)['ece'])
+        *predictions, covered, sizes = zip(*results)
         return dict(
-            ece=error, coverage=100 * float(covered.mean()), set_size=float(sizes.mean())
+            **super().compute_metrics(zip(*predictions)),
+            coverage=100 * float(np.mean(covered)),
+            set_size=float(np.mean(sizes)),
         )
 
     def _warn_once(self) -> None:

@@ -50,9 +50,6 @@ def reliability_bins(
         correct (np.ndarray): Whether the prediction is correct (N,).
         bins (int): B; with fewer images than that, each is a bin.
 
-    Returns:
-        ReliabilityBins: The bins that are not empty.
-
     Raises:
         ValueError: If there are no images, no bins, or the arrays differ in length.
     """

@@ -25,19 +25,12 @@ def log_of_scores(scores: np.ndarray) -> np.ndarray:
 def apply_temperature(
     log_probabilities: np.ndarray, temperature: float | np.ndarray
 ) -> np.ndarray:
-    """Probabilities at a temperature; above 1 they are less confident, below 1 more.
+    """Probabilities (N, K) at a temperature; above 1 they are less confident.
 
     Args:
-        log_probabilities (np.ndarray): Log-probabilities or logits of K classes for each
-            of N images, (N, K).
-        temperature (float | np.ndarray): Of all images, or of each (N,).
-
-    Returns:
-        np.ndarray: Probabilities (N, K) in double precision. The most probable class is
-        the same at every temperature.
-
-    Raises:
-        ValueError: If a temperature is not positive.
+        log_probabilities (np.ndarray): Log-probabilities or logits (N, K).
+        temperature (float | np.ndarray): Of all images, or of each (N,); positive, or
+            else there is a ``ValueError``.
     """
     temperature = np.asarray(temperature, dtype=float)
     if not (temperature > 0).all():
@@ -49,11 +42,9 @@ def apply_temperature(
 def fit_temperature(log_probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Find the temperature of the least negative log-likelihood.
 
-    Log-probabilities are logits up to a constant for each image, which softmax ignores,
-    so they serve as logits.
-
     Args:
         log_probabilities (np.ndarray): Of K classes for each of N images, (N, K); finite.
+            They serve as logits, which differ by a constant for each image.
         labels (np.ndarray): Classes of the images (N,), from 0.
 
     Returns:
@@ -61,8 +52,7 @@ def fit_temperature(log_probabilities: np.ndarray, labels: np.ndarray) -> float:
         better, as where all classes are equally probable.
 
     Raises:
-        ValueError: If there are no images, a log-probability is not finite, or labels and
-            log-probabilities do not fit together.
+        ValueError: If there are no images, or the arrays are not as described.
     """
     logits, labels = np.asarray(log_probabilities, dtype=float), np.asarray(labels)
     _check(logits, labels)

@@ -5,6 +5,7 @@ from inspect import signature
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import nn
 
+from mmdyn.engine.channels import unfit_head
 from mmdyn.models.stages import Stage
 from mmdyn.registry import MODELS
 
@@ -54,9 +55,14 @@ def check_heads(model: nn.Module, stages: list[Stage]) -> None:
                 f'{channels}'
             )
     if model.with_auxiliary_head:
-        heads = model.auxiliary_head
+        heads, channels = model.auxiliary_head, [stage.out_channels for stage in stages]
         for head in heads if isinstance(heads, nn.ModuleList) else [heads]:
-            _check_auxiliary_head(head, stages)
+            if unfit := unfit_head(head, channels):
+                problem, valid = unfit
+                raise ValueError(
+                    f'auxiliary_head has {problem}, but the stages give {channels}: '
+                    f'{valid}'
+                )
 
 
 def _check_input(head: nn.Module, exit: int, number: int, stage: Stage) -> None:
@@ -75,21 +81,4 @@ def _check_input(head: nn.Module, exit: int, number: int, stage: Stage) -> None:
         raise ValueError(
             f'the head of exit {exit} has in_channels={head.in_channels}, but stage '
             f'{number} gives {stage.out_channels}'
-        )
-
-
-def _check_auxiliary_head(head: nn.Module, stages: list[Stage]) -> None:
-    """Refuse, by a ``ValueError``, a training head that does not fit its stage."""
-    channels = [stage.out_channels for stage in stages]
-    if head.input_transform is not None:
-        return
-    if not -len(stages) <= head.in_index < len(stages):
-        raise ValueError(
-            f'auxiliary_head has in_index={head.in_index}: it must lie in '
-            f'{-len(stages)}…{len(stages) - 1}'
-        )
-    if head.in_channels != channels[head.in_index]:
-        raise ValueError(
-            f'auxiliary_head has in_channels={head.in_channels} for '
-            f'in_index={head.in_index}, but the stages give {channels}'
         )
