@@ -56,15 +56,13 @@ class TrainingStrategyHook(Hook):
         self.phases = phases[self.first_phase - 1 :]
         if model.objective.needs_all_exits and self.strategy != 'cooperative':
             raise ValueError(
-                f'distillation needs all exits in every iteration: strategy must be '
+                f'the objective needs all exits in every iteration: strategy must be '
                 f"'cooperative', got {self.strategy!r}"
             )
         stage_wise = cuttable(model.backbone).trains_stage_wise
         if self.strategy == 'stage_wise' and not stage_wise:
-            raise ValueError(
-                f'a {type(model.backbone).__name__} has no stages to train one after the '
-                f'other: functions lead from each part to all later ones'
-            )
+            kind = type(model.backbone).__name__
+            raise ValueError(f'a {kind} has no stages to train one after the other')
         if self.first_phase > 1 and not runner._has_loaded:
             runner.logger.warning(
                 f'Training begins with phase {self.first_phase}, but no checkpoint was '

@@ -96,7 +96,7 @@ def test_exit_statistics(checkpoint, model, held_out, digits, tmp_path):
         with at_operating_point(model, f'exit={exit}'):
             labels, predicted, confidence = predict(model, held_out)
         by_exit.append((predicted, confidence))
-    # Half of the samples leave at exit 1, and nobody at exit 2.
+    # Half of the samples leave at exit 1, and no sample at exit 2.
     first = middle(by_exit[0][1])
     halves = OperatingPoint('halves', dict(thresholds=(first, 1.0)))
     save_operating_points(checkpoint, [halves], config=CONFIG)

@@ -235,7 +235,7 @@ def test_images_with_several_labels(model):
 
 
 @torch.no_grad()
-def test_functions_that_nobody_needs_cost_nothing(mmpretrain_scope):
+def test_functions_that_no_sample_needs_cost_nothing(mmpretrain_scope):
     cnmm = dict(
         type='mmdyn.CNMM', scales=(0, 0, 1, 2), channels=(4, 8, 64), out_indices=(1, 2, 3)
     )
