@@ -106,7 +106,7 @@ CUTS = dict(stage=cut_into_stages, block=cut_into_blocks)
 
 
 class Cuttable:
-    """The questions of a model with exits to its backbone, with the usual answers.
+    """Answers of a backbone to a model with exits; these are the usual ones.
 
     Attributes:
         draws (int): Forward passes whose class probabilities are averaged.

@@ -156,3 +156,10 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
         """Backbone, neck, head and others as in inference, without gradients."""
         neck = [self.neck] if self.with_neck else []
         return eval_mode(self.backbone, *neck, self.head, *others)
+
+
+def require_classifier(model: nn.Module, user: str) -> None:
+    """Refuse, by a ``ValueError`` that begins with ``user``, other kinds of models."""
+    if not isinstance(model, MultiExitClassifier):
+        kind = type(model).__name__
+        raise ValueError(f'{user} an mmdyn.MultiExitClassifier, got a {kind}')

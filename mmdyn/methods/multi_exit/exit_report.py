@@ -11,7 +11,7 @@ from mmdyn.engine.loss_hook import unwrapped
 from mmdyn.engine.runner import build_runner, load_whole_checkpoint, require_settings
 from mmdyn.evaluation.saved_points import load_operating_points
 from mmdyn.evaluation.tables import Column, number_column, print_table, write_table
-from mmdyn.methods.multi_exit.classifier import MultiExitClassifier
+from mmdyn.methods.multi_exit.classifier import MultiExitClassifier, require_classifier
 from mmdyn.methods.multi_exit.exit_shares import draw_exit_shares
 from mmdyn.methods.multi_exit.exit_statistics import (
     ExitStatistics,
@@ -36,11 +36,7 @@ def statistics_runner(cfg: Config, checkpoint: str) -> Runner:
     require_settings(cfg, 'exit statistics need', 'test_dataloader', 'test_evaluator')
     runner = build_runner(cfg)
     model = unwrapped(runner.model)
-    if not isinstance(model, MultiExitClassifier):
-        raise ValueError(
-            f'exit statistics need an mmdyn.MultiExitClassifier, got a '
-            f'{type(model).__name__}'
-        )
+    require_classifier(model, 'exit statistics need')
     load_operating_points(model, checkpoint)
     return runner
 

@@ -14,7 +14,7 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from mmdyn.methods.multi_exit.classifier import MultiExitClassifier
+from mmdyn.methods.multi_exit.classifier import require_classifier
 from mmdyn.models.stages import Stage, Walk, cut_into_stages, identity
 from mmdyn.operating_point import DENSE, DynamicModule, OperatingPoint
 from mmdyn.registry import MODELS
@@ -197,9 +197,7 @@ def _frozen(name: str, network: dict | nn.Module, checkpoint: str | None) -> nn.
 
 
 def _check_types(multi_exit: nn.Module, baseline: nn.Module) -> None:
-    if not isinstance(multi_exit, MultiExitClassifier):
-        kind = type(multi_exit).__name__
-        raise ValueError(f'multi_exit must be an mmdyn.MultiExitClassifier, got a {kind}')
+    require_classifier(multi_exit, 'multi_exit must be')
     if not (isinstance(baseline, ImageClassifier) and baseline.with_head):
         kind = type(baseline).__name__
         raise ValueError(f'baseline must be an ImageClassifier with a head, got a {kind}')

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 from mmdyn.engine.loops import OperatingPointValLoop
 from mmdyn.evaluation.point_result import PointResult
 from mmdyn.evaluation.tables import Column, number_column, print_table
-from mmdyn.methods.multi_exit.classifier import MultiExitClassifier
+from mmdyn.methods.multi_exit.classifier import MultiExitClassifier, require_classifier
 from mmdyn.methods.multi_exit.exit_record import record_exits
 from mmdyn.methods.multi_exit.threshold_search import ThresholdSearch
 from mmdyn.operating_point import dense_operating_point
@@ -30,11 +30,7 @@ def search_points(
     Raises:
         ValueError: For a model without exits to choose, or one out of reach.
     """
-    if not isinstance(model, MultiExitClassifier):
-        raise ValueError(
-            f'thresholds are those of an mmdyn.MultiExitClassifier, got a '
-            f'{type(model).__name__}'
-        )
+    require_classifier(model, 'thresholds are those of')
     model.check_adaptive()
     search = ThresholdSearch(record_exits(model.eval(), data))
     wanted = {f'max-macs={b / 1e6:g}M': search.within(b) for b in max_macs}
