@@ -22,9 +22,6 @@ class MixturePoints(Subnetworks, Searchable):
     # Functions lead from each part to all later ones.
     trains_stage_wise = False
 
-    keep: tuple[int, ...]
-    samples: int
-
     def set_keep(self, keep: Sequence[int]) -> None:
         if not isinstance(keep, Sequence) or len(set(keep)) < len(keep):
             raise ValueError(f'keep must be a sequence of different numbers, got {keep}')

@@ -21,12 +21,6 @@ class Subnetworks:
         gamma (nn.Parameter): Logits of the mixing weights, unless deterministic.
     """
 
-    functions: tuple[Function, ...]
-    out_indices: tuple[int, ...]
-    deterministic: bool
-    ranking: str
-    gamma: nn.Parameter
-
     def __init__(self, *args):
         super().__init__(*args)
         self._cache: dict[tuple, Subnetwork] = {}

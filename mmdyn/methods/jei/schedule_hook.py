@@ -15,7 +15,6 @@ from mmdyn.methods.jei.gate_balance import balance_gates
 from mmdyn.methods.jei.gates import LearnedGatePolicy
 from mmdyn.methods.jei.objective import GATE_TARGETS, JointTraining
 from mmdyn.methods.jei.phases import STAGES, PhaseSchedule
-from mmdyn.methods.multi_exit.classifier import MultiExitClassifier
 from mmdyn.methods.multi_exit.training_phases import TrainingPhase, enter_phase
 from mmdyn.registry import HOOKS
 from mmdyn.utils.eval_mode import eval_mode
@@ -156,12 +155,10 @@ class JEIScheduleHook(Hook):
 
 def _check_model(model) -> None:
     policy = getattr(model, 'policy', None)
-    if not isinstance(model, MultiExitClassifier) or not isinstance(
-        policy, LearnedGatePolicy
-    ):
+    if not isinstance(policy, LearnedGatePolicy):
         raise ValueError(
-            f'this trains a MultiExitClassifier with an mmdyn.LearnedGatePolicy, got '
-            f'a {type(model).__name__} with policy {type(policy).__name__}'
+            f'this trains a MultiExitClassifier with an mmdyn.LearnedGatePolicy, got a '
+            f'{type(model).__name__} with policy {type(policy).__name__}'
         )
     if model.distillation:
         raise ValueError('JEI-DNN has no distillation: remove it from the model')

@@ -4,14 +4,13 @@ A Closer Look at Branch Classifiers of Multi-exit Architectures, Lin et al., sec
 and V-G, Figs. 12 and 13.
 """
 
-import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from copy import deepcopy
-from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
@@ -20,24 +19,6 @@ from mmdyn.engine.runner import build_runner, refuse_empty_dataset, require_sett
 from mmdyn.evaluation.tables import Column, number_column, print_table, write_table
 from mmdyn.operating_point import DENSE
 from mmdyn.visualization.style import add_legend, finish, new_figure
-
-
-@dataclass(frozen=True)
-class Reconstruction:
-    """Scores of each seed with the reconstruction of a stage by N non-linear layers."""
-
-    stage: int
-    layers: int
-    scores: tuple[float, ...]
-
-    @property
-    def mean(self) -> float:
-        return statistics.mean(self.scores)
-
-    @property
-    def deviation(self) -> float | None:
-        """Sample standard deviation over the seeds; one seed has none."""
-        return statistics.stdev(self.scores) if len(self.scores) > 1 else None
 
 
 def study_config(
@@ -123,41 +104,46 @@ class ConsistencyStudy:
     ):
         self.metric = metric
         self.baseline = scores[0][DENSE.name]
-        self.stages = range(1, (len(scores[0]) - 1) // len(layers) + 1)
-        self.rows = [
-            Reconstruction(i, n, tuple(seed[f'stage={i},layers={n}'] for seed in scores))
-            for i in self.stages
-            for n in layers
-        ]
+        stages = range(1, (len(scores[0]) - 1) // len(layers) + 1)
+        self.stages, self.layers = zip(*((i, n) for i in stages for n in layers))
+        places = list(zip(self.stages, self.layers))
+        self.scores = np.array(
+            [[seed[f'stage={i},layers={n}'] for seed in scores] for i, n in places]
+        )
+        self.means = self.scores.mean(axis=1)
+        # Sample standard deviations over the seeds; one seed has none.
+        self.deviations = [None] * len(places)
+        if len(scores) > 1:
+            self.deviations = self.scores.std(axis=1, ddof=1)
 
     def print(self) -> None:
-        means = []
-        for row in self.rows:
-            spread = '' if row.deviation is None else f' ± {row.deviation:.2f}'
-            means.append(f'{row.mean:.2f}{spread}')
+        means = [
+            f'{mean:.2f}' if deviation is None else f'{mean:.2f} ± {deviation:.2f}'
+            for mean, deviation in zip(self.means, self.deviations)
+        ]
         columns = [
-            number_column('stage', '', [row.stage for row in self.rows], 0),
-            number_column('N', '', [row.layers for row in self.rows], 0),
+            number_column('stage', '', self.stages, 0),
+            number_column('N', '', self.layers, 0),
             Column(self.metric, '', means, justify='right'),
-            number_column('baseline', '', [self.baseline] * len(self.rows), 2),
+            number_column('baseline', '', [self.baseline] * len(means), 2),
         ]
         caption = (
             f'{self.metric} of the plain network with reconstructed features, mean ± '
-            f'standard deviation over {len(self.rows[0].scores)} seeds; baseline: with '
-            f'its own.'
+            f'standard deviation over {self.scores.shape[1]} seeds; baseline: with its '
+            f'own.'
         )
         print_table(columns, 'Knowledge consistency', caption)
 
     def write(self, folder: Path) -> list[Path]:
         """Write ``knowledge_consistency.csv`` and ``.png``."""
         columns = [
-            Column('', 'stage', [row.stage for row in self.rows]),
-            Column('', 'layers', [row.layers for row in self.rows]),
-            Column('', f'{self.metric}_mean', [row.mean for row in self.rows]),
-            Column('', f'{self.metric}_std', [row.deviation for row in self.rows]),
-            Column('', 'baseline', [self.baseline] * len(self.rows)),
+            Column('', 'stage', self.stages),
+            Column('', 'layers', self.layers),
+            Column('', f'{self.metric}_mean', self.means),
+            Column('', f'{self.metric}_std', self.deviations),
+            Column('', 'baseline', [self.baseline] * len(self.means)),
         ]
-        for seed, scores in enumerate(zip(*(row.scores for row in self.rows))):
+        for seed, scores in enumerate(self.scores.T):
             columns.append(Column('', f'seed_{seed}', scores))
         table = write_table(columns, folder / 'knowledge_consistency.csv')
         picture = table.with_suffix('.png')
@@ -166,23 +152,24 @@ class ConsistencyStudy:
 
     def _draw(self, path: Path) -> None:
         """Draw the score against N, a panel for each stage (Figs. 12 and 13)."""
-        figure = new_figure(2.6 * len(self.stages) + 0.8, 3)
-        panels = figure.subplots(1, len(self.stages), sharey=True, squeeze=False)[0]
-        for axes, stage in zip(panels, self.stages):
+        number = self.stages[-1]
+        figure = new_figure(2.6 * number + 0.8, 3)
+        panels = figure.subplots(1, number, sharey=True, squeeze=False)[0]
+        rows = sorted(zip(self.stages, self.layers, self.means, self.deviations))
+        for stage, axes in enumerate(panels, 1):
             axes.axhline(self.baseline, color='0.5', lw=1, ls='--', label='baseline')
-            rows = [row for row in self.rows if row.stage == stage]
-            rows.sort(key=lambda row: row.layers)
+            _, layers, means, deviations = zip(*(row for row in rows if row[0] == stage))
             axes.errorbar(
-                [row.layers for row in rows],
-                [row.mean for row in rows],
-                [row.deviation or 0 for row in rows],
+                layers,
+                means,
+                [deviation or 0 for deviation in deviations],
                 fmt='o-',
                 color='black',
                 capsize=3,
                 label='reconstructed, mean ± standard deviation',
             )
             axes.set_title(f'Stage {stage}', fontsize=9)
-            axes.set_xticks([row.layers for row in rows])
+            axes.set_xticks(layers)
             finish(axes, xlabel='Non-linear layers N')
         unit = ' (%)' if 'accuracy' in self.metric else ''
         panels[0].set_ylabel(f'{self.metric}{unit}')
