@@ -18,13 +18,11 @@ def draw_frontier(
 ) -> None:
     """Draw pruning curves, the early exits alone and the upper envelope.
 
-    All curves are sequences of (MACs per image, score).
-
     Args:
-        pruned (Mapping[str, Curve]): The pruned networks of each exit, by its name.
+        pruned (Mapping[str, Curve]): (MACs per image, score) of the pruned networks of
+            each exit.
         exits (Curve): The exits with all their functions.
-        envelopes (Mapping[str, Curve]): The best score within each budget, by the
-            ranking of the functions.
+        envelopes (Mapping[str, Curve]): The best score within each budget, by ranking.
         chosen (Curve): The points to offer.
         path (str | Path): The file; its suffix gives the format.
         metric (str): Name of the score.

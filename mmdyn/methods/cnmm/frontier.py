@@ -14,15 +14,10 @@ from mmdyn.operating_point import OperatingPoint
 
 
 class Candidate(NamedTuple):
-    """A subnetwork to try.
+    """A subnetwork to try: its point, exit from 1, if any, and number of functions.
 
-    Args:
-        point (OperatingPoint): Its operating point.
-        exit (int | None): Its exit, from 1; ``None`` in a model without exits.
-        functions (int): The number of its functions.
-        ranking (str | None): The ranking it was pruned by; ``None`` for all functions
-            that lead to the exit.
-        result (PointResult | None): What was measured.
+    ``ranking`` is the one that it was pruned by, ``None`` if it has all functions that
+    lead to the exit.
     """
 
     point: OperatingPoint
@@ -33,12 +28,7 @@ class Candidate(NamedTuple):
 
 
 def candidates(model: nn.Module, rankings: Sequence[str], levels: int) -> list[Candidate]:
-    """List subnetworks to try, from each exit's whole one to its smallest.
-
-    Args:
-        model (nn.Module): A model with an ``mmdyn.CNMM``.
-        rankings (Sequence[str]): The rankings to prune by.
-        levels (int): Levels of pruning at each exit, evenly spread.
+    """List subnetworks to try at each exit, at evenly spread levels of pruning.
 
     Raises:
         ValueError: For a model with another backbone.
@@ -76,16 +66,7 @@ def _candidates_at(backbone, stages, exit, whole, rankings, levels) -> list[Cand
 def best_within(
     budgets: Sequence[float], costs: Sequence[float], scores: Sequence[float]
 ) -> np.ndarray:
-    """Best score of the points within each budget.
-
-    Args:
-        budgets (Sequence[float]): Highest costs.
-        costs (Sequence[float]): Cost of each point.
-        scores (Sequence[float]): Score of each point; more is better.
-
-    Returns:
-        np.ndarray: A score for each budget; minus infinity where no point is within.
-    """
+    """Best score of the points whose costs are within each budget; else −infinity."""
     affordable = np.asarray(costs)[None] <= np.asarray(budgets)[:, None]
     return np.where(affordable, np.asarray(scores)[None], -np.inf).max(axis=1)
 
@@ -93,17 +74,11 @@ def best_within(
 def thin_envelope(
     costs: Sequence[float], scores: Sequence[float], number: int
 ) -> list[int]:
-    """Choose the most valuable points of the upper envelope.
+    """Choose the most valuable points of the upper envelope, 2 or more at most.
 
-    Args:
-        costs (Sequence[float]): Cost of each point.
-        scores (Sequence[float]): Score of each point; more is better.
-        number (int): How many points to choose, at most, 2 or more.
-
-    Returns:
-        list[int]: Their indices, from the cheapest. The cheapest and the best are always
-        among them; while there are too many, the point is dropped without which the
-        envelope loses the least area.
+    The cheapest and the best are always among them; while there are too many, the point
+    is dropped without which the envelope loses the least area. They are given by their
+    indices, from the cheapest.
     """
     order = sorted(
         np.flatnonzero(pareto_mask(costs, scores)).tolist(), key=lambda i: costs[i]

@@ -14,19 +14,11 @@ RANKINGS = ('usage', 'mixing_weight')
 def pruning_sequence(
     mixing_weights: Mapping[Function, float], outputs: Sequence[int], ranking: str
 ) -> list[tuple[Function, ...]]:
-    """List the remaining functions as they are removed one after another.
+    """The remaining functions, from all live ones to the fewest that reach each output.
 
-    Each time the least important one goes, and with it those that are dead without it.
-
-    Args:
-        mixing_weights (Mapping[Function, float]): π of each function.
-        outputs (Sequence[int]): Nodes whose features are asked for.
-        ranking (str): Importance of a function: ``'usage'``, the probability that a chain
-            to the outputs contains it, or ``'mixing_weight'``, its π.
-
-    Returns:
-        list[tuple[Function, ...]]: From all live functions to the fewest that still lead
-        from the input to each output.
+    Each step removes the least important one, and those that are dead without it. The
+    importance of a function is its π or, for ``'usage'``, the probability that a chain to
+    the outputs contains it.
     """
     sequence = [live_functions(mixing_weights, outputs)]
     while len(sequence[-1]) > 1:

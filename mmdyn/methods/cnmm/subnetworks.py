@@ -69,7 +69,10 @@ class Subnetworks:
         stages: Sequence[int] | None = None,
         lazy: bool = False,
     ) -> Subnetwork:
-        """The part of the model that some outputs need.
+        """The part of the model that some outputs need; it shares the weights.
+
+        After changes to ``.data`` of γ, which go unnoticed, call ``eval()`` or
+        ``train()`` first.
 
         Args:
             keep (int | None): How many functions run, at most; ``None``: all that lead to
@@ -78,10 +81,6 @@ class Subnetworks:
             stages (Sequence[int] | None): As of :meth:`pruning_sequence`.
             lazy (bool): Postpone functions that only later outputs need: more
                 convolutions for the same MACs, and fewer MACs for samples that exit.
-
-        Returns:
-            Subnetwork: It shares the weights of the model. After changes to ``.data`` of
-            γ, which go unnoticed, call ``eval()`` or ``train()`` first.
 
         Raises:
             ValueError: If there are not so many functions, or so few would leave an

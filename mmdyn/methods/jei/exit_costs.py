@@ -16,10 +16,8 @@ from mmdyn.methods.multi_exit.exit_record import run_all_exits
 class ExitCosts(NamedTuple):
     """MACs per image that takes each exit, sums up to there, each (M,).
 
-    Args:
-        backbone (np.ndarray): Of the backbone; at the last exit also of neck and head.
-        exits (np.ndarray): Of the exits before the head.
-        gates (np.ndarray): Of the policy's decisions, by the paper's count.
+    ``backbone`` includes neck and head at the last exit, ``exits`` are those before the
+    head, and ``gates`` follow the paper's count.
     """
 
     backbone: np.ndarray

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from mmdyn.methods.multi_exit.policies import Policy, confidence, named, reaches
+from mmdyn.methods.multi_exit.policies import Policy, named
 from mmdyn.operating_point import OperatingPoint
 from mmdyn.registry import MODELS
 from mmdyn.utils.validation import check_counts
@@ -42,14 +42,9 @@ def _entropy(logits: Tensor) -> Tensor:
 def exit_distribution(gates: Tensor) -> Tensor:
     """The probability of each exit, P(G = l) of Eq. 7 and 8.
 
-    The remainder at an exit is 1 less the probabilities of the exits before it: less the
-    gates' own outputs, as Eq. 8 is written, it could be negative.
-
-    Args:
-        gates (Tensor): Outputs of the gates, in [0, 1], of shape (M − 1, N).
-
-    Returns:
-        Tensor: Probabilities of shape (M, N) that sum to 1 over the exits.
+    From outputs (M − 1, N) of the gates, in [0, 1], probabilities (M, N) that sum to 1
+    over the exits. The remainder at an exit is 1 less the probabilities of the exits
+    before it: less the gates' own outputs, as Eq. 8 is written, it could be negative.
     """
     remaining, probabilities = torch.ones_like(gates[0]), []
     for gate in gates:
@@ -131,13 +126,12 @@ class LearnedGatePolicy(Policy):
     def forward(
         self, logits: Tensor, exit: int, point: OperatingPoint, remaining: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """Decide for logits (N, K) of the samples that reached an exit.
+        """As in the base; carried is 1 less the probabilities of the exits before.
 
-        Carried is 1 less their probabilities of the exits before. Points found by a
-        search, the baseline, compare confidences instead.
+        Points found by a search, the baseline, compare confidences instead.
         """
         if 'thresholds' in point.settings:
-            return reaches(confidence(logits), point.settings['thresholds'][exit]), None
+            return super().forward(logits, exit, point)
         gate = self.gate_logits(logits, exit).sigmoid()
         if remaining is None:
             remaining = torch.ones_like(gate)

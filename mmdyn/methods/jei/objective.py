@@ -27,9 +27,6 @@ def gate_targets(costs: Tensor, kind: str = 'exit_subsequent') -> Tensor:
 
     Returns:
         Tensor: 1 to exit, 0 to stay, of shape (M − 1, N): the last exit has no gate.
-
-    Raises:
-        ValueError: For another kind.
     """
     check_choice('gate_targets', kind, GATE_TARGETS)
     if kind == 'exit_subsequent':

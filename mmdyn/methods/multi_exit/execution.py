@@ -24,8 +24,8 @@ def run_to_exits(
     Args:
         model (MultiExitModel): The model.
         inputs (Tensor): Images of shape (N, C, H, W).
-        finish (Callable): Maps an exit's index, from 0, and the logits of the images that
-            exit there to logits of one size for all exits.
+        finish (Callable): Maps an exit's index, from 0, and its logits to logits of one
+            size for all exits.
 
     Returns:
         tuple[Tensor, Tensor]: Logits (N, K, …) and the number (N,), from 1, of the exit

@@ -18,10 +18,7 @@ from mmdyn.registry import MODELS
 class Policy(BaseModule):
     """Base of policies, which decide at one exit after the other.
 
-    ``forward(logits, exit, point, carried)`` takes the logits (N, K) of the samples that
-    reached an exit, its index from 0, the active point and the tensor (N,) or ``None``
-    carried from the exit before. It gives booleans (N,), True for each sample that exits,
-    and what is carried on.
+    The base compares confidences with thresholds, as points found by a search do.
 
     Args:
         num_exits (int): Number of exits M, the last included.
@@ -44,6 +41,27 @@ class Policy(BaseModule):
         super().__init__(init_cfg)
         self.num_exits = num_exits
         self.operating_points = tuple(starmap(OperatingPoint, settings.items()))
+
+    def forward(
+        self,
+        logits: Tensor,
+        exit: int,
+        point: OperatingPoint,
+        carried: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Decide for the samples that reached an exit.
+
+        Args:
+            logits (Tensor): Logits (N, K), or (N, K, h, w) of segmented images.
+            exit (int): Index of the exit, from 0; not the last.
+            point (OperatingPoint): The active operating point.
+            carried (Tensor | None): Of the exit before, (N,).
+
+        Returns:
+            tuple[Tensor, Tensor | None]: Booleans (N,), True for each sample that exits,
+            and what is carried to the next exit.
+        """
+        return reaches(confidence(logits), point.settings['thresholds'][exit]), None
 
     def check_settings(self, settings: Mapping[str, Any]) -> None:
         """Refuse, by a ``ValueError``, settings that are not thresholds of confidence."""
@@ -96,12 +114,6 @@ class ConfidencePolicy(Policy):
             for name, values in named(thresholds).items()
         }
         super().__init__(num_exits, settings)
-
-    def forward(
-        self, logits: Tensor, exit: int, point: OperatingPoint, carried: None = None
-    ) -> tuple[Tensor, None]:
-        """Decide for logits (N, K), or (N, K, h, w) of segmented images."""
-        return reaches(confidence(logits), point.settings['thresholds'][exit]), None
 
 
 def confidence(logits: Tensor) -> Tensor:

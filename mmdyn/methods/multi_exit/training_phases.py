@@ -23,20 +23,11 @@ class TrainingPhase(NamedTuple):
 
 
 def training_phases(strategy: str, num_exits: int) -> list[TrainingPhase]:
-    """The phases of a training strategy.
+    """The phases of a training strategy, one after the other.
 
-    Args:
-        strategy (str): ``'cooperative'``: everything together (Eq. 2).
-            ``'branches_only'``: the backbone with the last exit, then the other exits.
-            ``'stage_wise'``: the part of the backbone before each exit with that exit,
-            one after the other.
-        num_exits (int): Number of exits M.
-
-    Returns:
-        list[TrainingPhase]: One phase after the other.
-
-    Raises:
-        ValueError: For another strategy.
+    ``'cooperative'`` trains everything together (Eq. 2), ``'branches_only'`` the backbone
+    with the last exit, then the other exits, and ``'stage_wise'`` each exit with the part
+    of the backbone before it.
     """
     check_choice('strategy', strategy, ('cooperative', 'branches_only', 'stage_wise'))
     everything = tuple(range(num_exits))
