@@ -1,4 +1,4 @@
-"""Refusing weights that would leave part of a model as it was initialised."""
+"""A hook that refuses weights which would leave part of a model at random."""
 
 from mmengine.hooks import Hook
 
@@ -11,10 +11,9 @@ from mmdyn.utils.checkpoints import check_weights
 class FittingCheckpointHook(Hook):
     """Make sure that a loaded checkpoint fills the whole model.
 
-    MMEngine loads what fits and only warns of the rest, so a test would go on with
-    random weights. Keys that the model has no use for are allowed. ``tools/test.py``
-    always has this hook; a config can have it for training that must start from a
-    whole model.
+    MMEngine loads the keys that fit and only warns of the rest, so a test would go on
+    with random weights. Keys that the model does not have are allowed. ``tools/test.py``
+    always uses this hook; a config can, for training that must start from a whole model.
 
     Example:
         >>> custom_hooks = [dict(type='mmdyn.FittingCheckpointHook')]
