@@ -83,28 +83,33 @@ def print_exits(results: Mapping[str, ExitStatistics]) -> None:
         columns = zip(found.samples.sum(0), 100 * found.shares, 100 * found.accuracies)
         rows += [(point, str(exit), *cells) for exit, cells in enumerate(columns, 1)]
         rows.append((point, 'all', found.samples.sum(), 100, 100 * found.accuracy))
-    points, exits, samples, shares, accuracies = zip(*rows)
-    columns = [
-        Column('point', 'point', points),
-        Column('exit', 'exit', exits, justify='right'),
-        number_column('samples', 'samples', samples, 0),
-        number_column('share %', 'share', shares, 2),
-        number_column('accuracy on its own samples %', 'accuracy', accuracies, 2),
+    titles = ('point', 'exit', 'samples', 'share %', 'accuracy on its own samples %')
+    print_table(_columns(titles, rows), 'Samples that take each exit')
+    rows = [
+        (
+            point,
+            'most at exit 1' if group.most else 'fewest at exit 1',
+            group.classes,
+            100 * group.first_exit_share,
+            100 * group.accuracy,
+        )
+        for point, found in results.items()
+        for group in class_groups(found)
     ]
-    print_table(columns, 'Samples that take each exit')
+    titles = ('point', 'classes with', 'classes', 'share at exit 1 %', 'accuracy %')
+    title = 'Classes by their share at exit 1'
+    print_table(_columns(titles, rows), title, 'Means over the classes.')
 
-    groups = [(p, group) for p, found in results.items() for group in class_groups(found)]
-    kinds = [f'{("fewest", "most")[group.most]} at exit 1' for _, group in groups]
-    shares = [100 * group.first_exit_share for _, group in groups]
-    accuracies = [100 * group.accuracy for _, group in groups]
-    columns = [
-        Column('point', 'point', [point for point, _ in groups]),
-        Column('classes with', 'group', kinds),
-        number_column('classes', 'classes', [group.classes for _, group in groups], 0),
-        number_column('share at exit 1 %', 'share', shares, 2),
-        number_column('accuracy %', 'accuracy', accuracies, 2),
+
+def _columns(titles: Sequence[str], rows: Sequence[tuple]) -> list[Column]:
+    """Two columns of text, one of counts and two of percentages."""
+    *texts, counts, shares, accuracies = zip(*rows)
+    return [
+        *(Column(title, '', text) for title, text in zip(titles, texts)),
+        number_column(titles[2], '', counts, 0),
+        number_column(titles[3], '', shares, 2),
+        number_column(titles[4], '', accuracies, 2),
     ]
-    print_table(columns, 'Classes by their share at exit 1', 'Means over the classes.')
 
 
 def write_exits(
