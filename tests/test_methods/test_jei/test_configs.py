@@ -11,7 +11,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import HOOKS, METRICS, MODELS
 
 from mmdyn import count_macs, operating_points
-from mmdyn.methods.multi_exit.exit_costs import measure_exit_costs
+from mmdyn.methods.jei.exit_costs import measure_exit_costs
 
 FOLDER = CONFIGS / 'jei'
 CONFIGS = sorted(path.stem for path in FOLDER.glob('*.py'))
