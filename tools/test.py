@@ -81,7 +81,10 @@ def use_operating_point_loop(cfg, args: argparse.Namespace) -> None:
 
 def use_calibration(cfg, checkpoint: str) -> None:
     """Have uncertainty reported with the calibration beside the checkpoint."""
-    from mmdyn.evaluation.uncertainty.metric import calibration_file, load_calibration
+    from mmdyn.evaluation.uncertainty.calibration import (
+        calibration_file,
+        load_calibration,
+    )
 
     metrics = cfg.get('test_evaluator') or []
     metrics = metrics if isinstance(metrics, list) else [metrics]
