@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from mmdyn.models.searchable import Searchable
 from mmdyn.operating_point import DynamicModule, OperatingPoint
 from mmdyn.utils.sidecar import read_sidecar, write_sidecar
 
@@ -74,5 +75,8 @@ def load_operating_points(model: nn.Module, checkpoint: str | Path) -> int:
     if content is None:
         return 0
     points = [OperatingPoint(p['name'], p['settings']) for p in content['points']]
-    outermost_dynamic_module(model).offer_points(points)
+    module = outermost_dynamic_module(model)
+    if not isinstance(module, Searchable):
+        raise ValueError(f'a {type(module).__name__} has no operating points to find')
+    module.offer_points(points)
     return len(points)

@@ -37,7 +37,7 @@ METHODS = {  # what a name says, and the backbone or model that is then in the c
 
 
 @pytest.fixture(autouse=True)
-def _scope_of_the_config(request, restored_scope):
+def _scope_of_the_config(request):
     if 'name' in request.fixturenames:
         name = request.getfixturevalue('name')
         init_default_scope(SCOPES[name.split('/')[0]])

@@ -205,7 +205,6 @@ def test_necks_of_detectors(neck, fits):
 
 
 @pytest.mark.needs_mmcv_ops
-@pytest.mark.usefixtures('restored_scope')
 def test_detector_with_the_channels_of_another_backbone():
     init_default_scope('mmdet')
     model = dict(

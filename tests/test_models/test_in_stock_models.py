@@ -12,10 +12,7 @@ from mmengine.structures import InstanceData, PixelData
 
 from mmdyn import at_operating_point, operating_points
 
-pytestmark = [
-    pytest.mark.needs_mmcv_ops,
-    pytest.mark.usefixtures('restored_scope'),
-]
+pytestmark = pytest.mark.needs_mmcv_ops
 
 FCN = CONFIGS / '_base_/mmseg/fcn_r50-d8_4xb2-80k_cityscapes-512x1024.py'
 FASTER_RCNN = 'mmdet::pascal_voc/faster-rcnn_r50_fpn_1x_voc0712.py'

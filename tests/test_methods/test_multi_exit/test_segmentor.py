@@ -28,7 +28,7 @@ RESNET = dict(type='mmdyn.ResNet', depth=8, out_indices=(0, 1, 2))
 
 
 @pytest.fixture(autouse=True)
-def mmseg_scope(restored_scope):
+def mmseg_scope():
     from mmseg.utils import register_all_modules  # imports mmcv's operators
 
     register_all_modules(init_default_scope=True)
