@@ -67,7 +67,7 @@ def build(name):
     init_default_scope(cfg.default_scope)
     if (key := _key(name)) not in _models:
         with torch.device('cpu' if 't2t' in name else 'meta'):
-            model = revert_sync_batchnorm(MODELS.build(cfg.model))
+            model = revert_sync_batchnorm(MODELS.build(copy.deepcopy(cfg.model)))
         model.eval()  # not chained: mmdet's does not return the model
         _models[key] = model
     return _models[key]

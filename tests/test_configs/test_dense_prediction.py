@@ -110,8 +110,9 @@ def test_all_else_is_stock(name):
 def test_necks_and_heads_get_the_maps_they_know(name):
     """Channels and strides are those of the stock backbone, at each of its outputs."""
     with torch.device('meta'):
-        stock = revert_sync_batchnorm(MODELS.build(stock_of(name).model.backbone)).eval()
+        stock = revert_sync_batchnorm(MODELS.build(stock_of(name).model.backbone))
         image = torch.empty(1, 3, 64, 128)
+    stock.eval()
     found, expected = (
         [tuple(out.shape) for out in backbone(image)]
         for backbone in (build(name).backbone, stock)
