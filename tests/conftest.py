@@ -2,8 +2,10 @@
 
 import random
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import Distribution
 
+import mmengine.config.utils
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,10 @@ from mmengine.registry import init_default_scope
 from mmengine.utils import ManagerMixin
 
 pytest_plugins = ['helpers.tools']
+
+# MMEngine reads all metafiles of a package, a third of a second, for each file of it that
+# a config inherits.
+mmengine.config.utils.load = cache(mmengine.config.utils.load)
 
 
 def pytest_configure(config):
