@@ -9,7 +9,7 @@ REGISTRIES = (MODELS, registry.HOOKS, registry.LOOPS, registry.METRICS, registry
 
 
 def offers():
-    """Module and needed package of every class of mmdyn, by its name in the registries."""
+    """Module and needed package of each class in the registries, by its name."""
     MODELS.import_from_location()
     return {name: offer for each in REGISTRIES for name, offer in each._offers.items()}
 
