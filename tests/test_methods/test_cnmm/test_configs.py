@@ -2,12 +2,15 @@
 
 import pytest
 from helpers.configs import build, load, macs, names, paper
+from helpers.rooms import needs
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import PARAM_SCHEDULERS
 
 from mmdyn import operating_points
 
 NAMES = names('cnmm')
+
+pytestmark = needs('MultiExitClassifier')
 
 
 @pytest.mark.parametrize('name', [n for n in NAMES if '200e' in n])

@@ -4,6 +4,7 @@ import pytest
 import torch
 from helpers.cnmm_reference import analytic_macs
 from helpers.reference import randomize_norms
+from helpers.rooms import needs
 from mmengine.config import ConfigDict
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
@@ -372,6 +373,7 @@ def test_the_decode_head_answers_last_for_the_last_exit():
     assert torch.allclose(seen[2], expected, atol=1e-5)
 
 
+@needs('LearnedGatePolicy')
 def test_a_policy_of_classifiers_is_refused():
     gates = dict(type='mmdyn.LearnedGatePolicy')
     with pytest.raises(ValueError, match='must be a mmdyn.ConfidencePolicy, got a Lear'):
