@@ -86,17 +86,21 @@ def delete_configs(copy: Path, room: str, classes: list[str]) -> None:
     """Delete the configs that name classes, those built on them, and their entries."""
     configs = copy / 'configs'
     used = re.compile(rf"'mmdyn\.({'|'.join(classes)})'")
+    gone: set[Path] = set()
+    while True:
+        found = {
+            file
+            for file in configs.rglob('*.py')
+            if file.parent.name == room
+            or used.search(file.read_text())
+            or gone & {file.parent / base for base in bases_of(file)}
+        }
+        if not found:
+            break
+        gone |= found
+        for file in found:
+            file.unlink()
     shutil.rmtree(configs / room, ignore_errors=True)
-    changed = True
-    while changed:
-        changed = False
-        for file in sorted(configs.rglob('*.py')):
-            text = file.read_text()
-            bases = re.findall(r"'([^':]+\.py)'", text.partition('_base_ =')[2])
-            missing = any(not (file.parent / base).exists() for base in bases[:4])
-            if used.search(text) or (bases and missing):
-                file.unlink()
-                changed = True
     for metafile in configs.glob('*/metafile.yml'):
         content = yaml.safe_load(metafile.read_text())
         kept = [m for m in content['Models'] if (copy / m['Config']).exists()]
@@ -107,6 +111,11 @@ def delete_configs(copy: Path, room: str, classes: list[str]) -> None:
     index = copy / 'model-index.yml'
     left = [f for f in yaml.safe_load(index.read_text())['Import'] if (copy / f).exists()]
     index.write_text(yaml.safe_dump(dict(Import=left)))
+
+
+def bases_of(file: Path) -> list[str]:
+    """The files of its folder that a config inherits."""
+    return re.findall(r"'([^'/:]+\.py)'", file.read_text().partition('_base_ =')[2])
 
 
 def unlink_pages(copy: Path) -> None:
