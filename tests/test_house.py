@@ -123,8 +123,9 @@ def test_imports_are_light(code, absent):
 
 
 def test_public_names():
-    assert set(mmdyn.__all__) == PUBLIC
-    assert all(getattr(mmdyn, name) is not None for name in PUBLIC)
     from mmdyn import apis
 
-    assert set(apis.__all__) == PUBLIC - {'__version__'}
+    assert set(mmdyn.__all__) == PUBLIC == {*apis.__all__, '__version__'}
+    assert all(getattr(mmdyn, name) is getattr(apis, name) for name in apis.__all__)
+    with pytest.raises(AttributeError, match="'mmdyn' has no attribute 'nothing'"):
+        mmdyn.nothing  # noqa: B018

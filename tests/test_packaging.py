@@ -22,7 +22,7 @@ def test_wheel_holds_configs_and_tools(tmp_path):
     source.mkdir()
     for name in FILES:
         shutil.copy(ROOT / name, source)
-    for name in ('mmdyn', 'configs', 'tools'):
+    for name in ('mmdyn', 'configs', 'tools', 'scripts'):
         ignored = shutil.ignore_patterns('.mim', '__pycache__')
         shutil.copytree(ROOT / name, source / name, ignore=ignored)
     subprocess.run(
@@ -35,6 +35,7 @@ def test_wheel_holds_configs_and_tools(tmp_path):
     config = next(CONFIGS.glob('*/*_digits.py')).relative_to(CONFIGS).as_posix()
     for name in (
         'mmdyn/.mim/tools/train.py',
+        'mmdyn/.mim/tools/analysis_tools/benchmark.py',
         'mmdyn/.mim/tools/dist_train.sh',
         f'mmdyn/.mim/configs/{config}',
         'mmdyn/.mim/configs/_base_/default_runtime.py',
@@ -42,4 +43,5 @@ def test_wheel_holds_configs_and_tools(tmp_path):
         'mmdyn/models/resnet.py',
     ):
         assert name in names
-    assert not any(name.startswith(('tests/', 'tools/')) for name in names)
+    assert not any(name.startswith(('tests/', 'tools/', 'scripts/')) for name in names)
+    assert not any('environment.py' in name or '/dev/' in name for name in names)

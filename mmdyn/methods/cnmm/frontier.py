@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mmdyn.visualization.curve import pareto_mask
+from mmdyn.evaluation.pareto import pareto_mask
 
 
 def best_within(
