@@ -6,6 +6,7 @@ import runpy
 
 import pytest
 import torch
+from helpers.rooms import needs
 from helpers.tools import ROOT, run_tool, small
 from mmengine.config import Config
 from PIL import Image
@@ -13,6 +14,8 @@ from PIL import Image
 from mmdyn import count_macs, load_operating_points, operating_points
 from mmdyn.engine.build import build_model
 from mmdyn.operating_point import at_operating_point
+
+pytestmark = needs('MultiExitClassifier')
 
 CONFIG = 'configs/cnmm/cnmm-small_5e_digits.py'
 FRONTIER = 'tools/analysis_tools/cnmm_frontier.py'

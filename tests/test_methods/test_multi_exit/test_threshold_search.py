@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.reference import randomize_norms
+from helpers.rooms import needs
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 from test_methods.test_multi_exit.test_classifier import SHAPE, config
@@ -234,6 +235,7 @@ def test_images_with_several_labels(model):
         record_exits(model, [batch])
 
 
+@needs('CNMM')
 @torch.no_grad()
 def test_functions_that_no_sample_needs_cost_nothing(mmpretrain_scope):
     cnmm = dict(
