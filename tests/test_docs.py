@@ -8,8 +8,10 @@ import torch
 from helpers.paths import ROOT
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
+from torch import nn
 
 from mmdyn import operating_points, registry
+from mmdyn.models.stages import cut_into_stages
 
 PAGE = (ROOT / 'docs' / 'swap_a_backbone.md').read_text()
 BLOCKS = re.findall(r'```python\n# (?:before|after)\n(.*?)```', PAGE, re.DOTALL)
@@ -52,6 +54,28 @@ def test_blocks_are_found():
         if task in block
     ]
     assert tasks == ['mmpretrain'] * 4 + ['fcn'] * 3 + ['mmdet'] * 3
+
+
+class MyBackbone(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.part1 = nn.Conv2d(3, 64, 4, stride=4)
+        self.part2 = nn.Conv2d(64, 128, 2, stride=2)
+
+
+def test_blocks_of_the_design_run():
+    page = (ROOT / 'docs' / 'design.md').read_text()
+    block = next(block for block in BLOCKS if 'MultiExitClassifier' in block)
+    scope = dict(
+        model=MODELS.build(Config.fromstring(block, '.py').model).eval(),
+        images=torch.rand(1, 3, 32, 32),
+        MyBackbone=MyBackbone,
+    )
+    for block in re.findall(r'```python\n(.*?)```', page, re.DOTALL):
+        exec(block, scope)
+    assert scope['logits'].shape == (1, 1000)
+    assert scope['model'].operating_point.name == 'exit=2'
+    assert [stage.stride for stage in cut_into_stages(MyBackbone())] == [4, 8]
 
 
 PAGES = [ROOT / 'README.md', *ROOT.glob('docs/*.md'), *ROOT.glob('configs/*/README.md')]
