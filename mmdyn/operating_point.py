@@ -52,20 +52,16 @@ class DynamicModule:
     """Mixin for an ``nn.Module`` whose cost can be chosen at run time.
 
     A subclass defines :attr:`operating_points` and reads :attr:`operating_point` in its
-    forward pass. The active point is a choice of the moment, not a weight: it is not in
-    the state dict.
-
-    Attributes:
-        checks_channels (bool): Whether the module itself checks, when it is built, that
-            its parts fit together.
+    forward pass. The active point is not in the state dict: it is no weight.
     """
 
     _operating_point: OperatingPoint | None = None
     checks_channels: bool = False
+    """Whether the module checks, when it is built, that its parts fit together."""
 
     @property
     def operating_points(self) -> tuple[OperatingPoint, ...]:
-        """The points that this module offers; a static method has just ``dense``."""
+        """The points that this module offers; a static method has ``dense`` alone."""
         return (DENSE,)
 
     @property
@@ -84,14 +80,10 @@ class DynamicModule:
         return self._operating_point or self.dense_operating_point
 
     def set_operating_point(self, point: OperatingPoint | str) -> None:
-        """Run at ``point`` from now on.
-
-        Args:
-            point (OperatingPoint | str): One of :attr:`operating_points`, or its name.
+        """Run at one of :attr:`operating_points`, given it or its name, from now on.
 
         Raises:
-            ValueError: If the module does not offer that point, or its weights do not
-                allow it.
+            ValueError: If the module does not offer it, or its weights do not allow it.
         """
         point = _find(point, self.operating_points, self.dense_operating_point)
         self.check_runnable(point)
@@ -121,13 +113,12 @@ class DynamicModule:
         return {}
 
 
-def _find(point: OperatingPoint | str, offered: Iterable, dense) -> OperatingPoint:
-    offered = tuple(offered)
+def _find(point: OperatingPoint | str, offered: Sequence, dense) -> OperatingPoint:
     for candidate in offered:
         if point == candidate or point == candidate.name:
             return candidate
     if point in OLD_NAMES:
-        warnings.warn(f'the operating point {point!r} is called dense now', stacklevel=4)
+        warnings.warn(f'the point {point!r} is called dense now', FutureWarning, 4)
     if point == DENSE.name or point in OLD_NAMES:
         return dense
     names = ', '.join(repr(p.name) for p in offered)
@@ -176,12 +167,13 @@ def operating_points(model: nn.Module) -> tuple[OperatingPoint, ...]:
 def find_operating_points(
     model: nn.Module, points: Iterable[OperatingPoint | str]
 ) -> list[OperatingPoint]:
-    """The operating points of a model that have some names.
-
-    Raises:
-        ValueError: If the model does not offer one of them.
-    """
-    offered, dense = operating_points(model), dense_operating_point(model)
+    """The points of a model that have some names; a ValueError lists unknown ones."""
+    points, offered = list(points), operating_points(model)
+    valid = [point.name for point in offered]
+    unknown = [str(p) for p in points if str(p) not in {*valid, DENSE.name, *OLD_NAMES}]
+    if unknown:
+        raise ValueError(f'unknown operating points {unknown}; valid ones: {valid}')
+    dense = dense_operating_point(model)
     return [_find(point, offered, dense) for point in points]
 
 
@@ -191,10 +183,7 @@ def dense_operating_point(model: nn.Module) -> OperatingPoint:
 
 
 def untrained_operating_points(model: nn.Module) -> tuple[OperatingPoint, ...]:
-    """The operating points of a model that training does not reach.
-
-    They can be set and serve as a reference, but what they score says nothing.
-    """
+    """The points of a model that training does not reach: references for cost alone."""
     modules = _switchable(model)
     return tuple(
         point
@@ -204,13 +193,13 @@ def untrained_operating_points(model: nn.Module) -> tuple[OperatingPoint, ...]:
 
 
 def trained_operating_points(model: nn.Module) -> tuple[OperatingPoint, ...]:
-    """The operating points of a model but those that training does not reach."""
+    """The points of a model that training reaches."""
     untrained = untrained_operating_points(model)
     return tuple(point for point in operating_points(model) if point not in untrained)
 
 
 def forward_statistics(model: nn.Module) -> dict[str, float]:
-    """Numbers about the latest forward pass of a model's dynamic modules."""
+    """Numbers about the latest forward pass of a model, means over its images."""
     statistics = [module.forward_statistics() for module in _switchable(model)]
     return {name: value for each in statistics for name, value in each.items()}
 
@@ -226,14 +215,14 @@ def set_operating_point(model: nn.Module, point: OperatingPoint | str) -> None:
 
     Args:
         model (nn.Module): A whole model, a DDP-wrapped one or a bare backbone.
-        point (OperatingPoint | str): One of ``operating_points(model)``, or its name;
-            ``'dense'`` is the dense point, whatever its name.
+        point (OperatingPoint | str): A point of the model or its name; ``'dense'`` is the
+            dense point, whatever its name.
 
     Raises:
         ValueError: If the model does not offer that point (the message lists those it
             does), or its weights do not allow it; nothing is changed then.
     """
-    (point,) = find_operating_points(model, [point])
+    point = _find(point, operating_points(model), dense_operating_point(model))
     check_runnable(model, point)
     for module, part in zip(_switchable(model), _combinations(model)[point]):
         module.activate(part)
