@@ -1,4 +1,4 @@
-"""What the backbones of mmdyn share: frozen stages, fixed norms, stock checkpoints."""
+"""Bases of the backbones: frozen stages, fixed norms, stock checkpoints."""
 
 import re
 from collections.abc import Sequence
@@ -73,8 +73,8 @@ class StackOfStages(Backbone):
             freezes nothing.
         norm_eval (bool): Keep BN statistics fixed in training.
         init_cfg (dict | list | None): Initialisation.
-        num_outputs (int | None): Number of stages and of what follows them and can be
-            returned as well. ``None``: ``num_stages``.
+        num_outputs (int | None): Number of stages and further modules behind them that
+            ``out_indices`` can name. ``None``: ``num_stages``.
 
     Raises:
         ValueError: For a stage number that does not exist.
@@ -103,7 +103,7 @@ class StackOfStages(Backbone):
 
     @property
     def stage_modules(self) -> Sequence[nn.Module]:
-        """The stages, and what follows them."""
+        """The stages, and the modules behind them that give outputs."""
         return self.stages
 
     def forward_stem(self, x: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ class ResNet(StackOfStages):
         depth (int): Number of layers with weights.
         in_channels (int): Channels of the images.
         stem (str | None): ``'imagenet'`` (7×7 convolution of stride 2, max-pooling) or
-            ``'cifar'`` (one 3×3 of stride 1). ``None``: what the depth was designed for.
+            ``'cifar'`` (one 3×3 of stride 1). ``None``: that of the depth.
         stem_channels (int | None): Channels after the stem. ``None``: 64, for CIFAR 16.
         base_channels (int | None): Channels of the first stage's 3×3 convolutions, with
             the same default.
@@ -173,7 +173,7 @@ class ResNet(StackOfStages):
             self.init_residuals()
 
     def init_residuals(self) -> None:
-        """Initialise what spans several layers; not done where a checkpoint is loaded."""
+        """Initialise whole blocks, unless a checkpoint is loaded."""
         if self.zero_init_residual:
             for module in self.modules():
                 if isinstance(module, ResidualBlock):

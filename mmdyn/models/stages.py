@@ -1,7 +1,7 @@
-"""Cuts of backbones into stages, and the one walk through them.
+"""Stages of a backbone, and the one walk through them that models with exits take.
 
-A cut is made for every forward pass rather than stored: modules keep their places and
-names, and copies of a model are cut at their own modules.
+A cut is made anew for every forward pass rather than stored: modules keep their places
+and names, and copies of a model are cut at their own modules.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,14 +20,13 @@ def identity(x: Tensor) -> Tensor:
 
 
 class Stage(NamedTuple):
-    """One part of a backbone; all parts in sequence are the whole.
+    """One part of a backbone; the parts in a row make up the whole.
 
     Args:
-        forward (Callable[[Any], Any]): Computes the state after this stage from the state
-            before it (the images, in the first stage): features, or a dict (of dicts) of
-            tensors.
+        forward (Callable): Maps the state before this stage, images in the first one, to
+            the state after it: the features, or a dict (of dicts) of tensors.
         out_channels (int): Channels of its features.
-        stride (int): Pixels of the image per cell of its features, along one side.
+        stride (int): Pixels of the image that a cell of its features spans on each side.
         features (Callable[[Any], Tensor]): Picks the features out of the state.
     """
 
@@ -38,12 +37,12 @@ class Stage(NamedTuple):
 
 
 class Cut:
-    """A function of a backbone, chosen by the qualified name of its class or of a base.
+    """Registry of functions that cut a backbone, by the type of the backbone.
 
-    Names make stock backbones known without importing their packages.
+    Types are known by qualified name, so that no package of stock backbones is imported.
 
     Args:
-        parts (str): The name of the parts, for messages.
+        parts (str): What backbones are cut into, for messages.
     """
 
     def __init__(self, parts: str):
@@ -51,11 +50,11 @@ class Cut:
         self._cuts: dict[str, Callable] = {}
 
     def register(self, key: str | type | Callable) -> Callable:
-        """Decorate the cut of a class of backbones.
+        """Register a function; a decorator.
 
         Args:
-            key (str | type | Callable): The class or its qualified name; or the function
-                itself, whose argument is annotated with the class.
+            key (str | type | Callable): The backbone's class or its qualified name, or
+                the function itself, whose argument is annotated with the class.
         """
         if isinstance(key, (str, type)):
             return partial(self._add, key)
@@ -69,7 +68,7 @@ class Cut:
         """The parts of a backbone from first to last; the stem belongs to the first.
 
         Raises:
-            TypeError: For a class of backbones that has no cut.
+            TypeError: For a backbone of an unregistered type.
         """
         for cls in type(backbone).__mro__:
             if cut := self._cuts.get(_qualified(cls)):
@@ -87,7 +86,7 @@ def _qualified(cls: type) -> str:
 
 
 cut_into_stages = Cut('stages')
-"""Cuts a backbone into its stages. To make another one known::
+"""Cuts a backbone into its stages. To register another one::
 
     @cut_into_stages.register
     def _(backbone: MyBackbone) -> list[Stage]:
@@ -101,10 +100,10 @@ CUTS = dict(stage=cut_into_stages, block=cut_into_blocks)
 
 
 class Cuttable:
-    """Interface of backbones to models with exits, with the answers of most backbones.
+    """Answers of a backbone to a model with exits; these are the usual ones.
 
     Attributes:
-        draws (int): Forward passes whose class probabilities are to be averaged.
+        draws (int): Forward passes whose class probabilities are averaged.
         trains_stage_wise (bool): Whether stages can be trained one after the other.
     """
 
@@ -123,24 +122,24 @@ class Cuttable:
         cut: str = 'stage',
         lazy: bool = False,
     ) -> list[list[Stage]]:
-        """The stages between each exit and the one before it.
+        """The stages to run before each of some exits, starting at the exit before it.
 
         Args:
             ends (Sequence[int]): Number (from 1) of the last stage before each exit.
             settings (Mapping): Settings of the operating point.
             cut (str): ``'stage'`` or ``'block'``: the parts that count as stages.
-            lazy (bool): Whether to delay work that only later exits need until these are
-                reached, if there is such work.
+            lazy (bool): Whether to postpone work that only later exits need until these
+                are reached.
         """
         stages = CUTS[cut](self.module)
         return [stages[start:end] for start, end in zip([0, *ends], ends)]
 
     def exit_points(self, ends: Sequence[int]) -> tuple[OperatingPoint, ...]:
-        """Operating points that the backbone adds to those of a model with such exits."""
+        """Operating points of the backbone for each exit; ``ends`` as above."""
         return ()
 
     def check_exit_settings(self, settings: Mapping[str, Any]) -> None:
-        """Refuse, by a ``ValueError``, unknown settings, other than exits, of a point."""
+        """Refuse, by a ``ValueError``, settings beside the exit that are not its own."""
         if settings:
             raise ValueError(
                 f'a {type(self.module).__name__} does not know the settings '
@@ -149,7 +148,7 @@ class Cuttable:
 
 
 def cuttable(backbone: nn.Module) -> Cuttable:
-    """The interface of a backbone: its own, or for a stock one the usual one."""
+    """The backbone itself, or for a stock one the usual answers."""
     return backbone if isinstance(backbone, Cuttable) else _StockBackbone(backbone)
 
 
@@ -161,10 +160,10 @@ class _StockBackbone(Cuttable):
 
 
 class Walk:
-    """A forward pass that halts behind each part: an iterator of the features there.
+    """A forward pass that pauses after each part; iterates over the features there.
 
     Args:
-        parts (Sequence[Sequence[Stage]]): Stages of each part, as of ``stages_for``.
+        parts (Sequence[Sequence[Stage]]): Stages of each part, from ``stages_for``.
         images (Tensor): Images of shape (N, C, H, W).
 
     Example:
@@ -187,14 +186,14 @@ class Walk:
         return stage.features(self._state)
 
     def keep(self, stay: Tensor) -> None:
-        """Continue with the samples whose booleans (N,) are True."""
+        """Continue with the samples where the booleans (N,) are True."""
         self._state = take(self._state, stay)
 
 
 def take(x: Tensor | dict | None, kept: Tensor) -> Tensor | dict | None:
-    """The kept samples of a state, in the same memory format."""
+    """Select samples of a stage's state, by booleans (N,), in the same memory format."""
     if x is None or (isinstance(x, Tensor) and x.dim() == 0):
-        return x  # the same for all samples
+        return x  # shared by all samples
     if isinstance(x, dict):
         return {name: take(value, kept) for name, value in x.items()}
     channels_last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
@@ -207,7 +206,7 @@ def take(x: Tensor | dict | None, kept: Tensor) -> Tensor | dict | None:
 def chain_of_stages(
     stem: Callable, parts: Iterable[Callable], widths: Iterable, strides: Iterable
 ) -> list[Stage]:
-    """Stages of one function each; the stem is part of the first."""
+    """Stages that are one function each, the stem being part of the first."""
     first, *others = parts
     return [
         Stage(*values) for values in zip([chain(stem, first), *others], widths, strides)

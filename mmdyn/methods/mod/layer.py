@@ -74,7 +74,7 @@ class MixtureOfDepths(nn.Module):
         Returns:
             Tensor: The feature map with the processed channels added to k of its own.
         """
-        # The older ONNX exporter, which traces, loses what is written into a slice.
+        # The older ONNX exporter, which traces, loses writes into a slice.
         in_place = not (torch.is_grad_enabled() or torch.jit.is_tracing())
         selected, scores, index = self.selector(x)
         processed = process(selected)

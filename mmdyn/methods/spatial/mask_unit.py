@@ -35,7 +35,7 @@ class MaskUnit(nn.Module):
         channels (int): Channels C of the block's input.
         stride (int): Stride of the block.
         cell (int): Height and width of the cells, in positions of the output. Cells
-            above 1 see the mean of what they cover.
+            above 1 see the mean of their positions.
         schedule (MaskSchedule): How to sample in training; shared by all units.
     """
 

@@ -47,8 +47,8 @@ class BudgetScheduleHook(OperatingPointScheduleHook):
         awareness (str): How weights follow distances d from the targets: ``'l2'``, in
             proportion to d², ``'l1'``, to d / target, or ``'none'``.
         targets (str | Mapping[str, float]): Target of each point by its name, for
-            example ``{'budget=0.3': 72.3}``; or ``'dense'``: what the network scores at
-            ``dense`` before it is trained, for all.
+            example ``{'budget=0.3': 72.3}``; or ``'dense'``: for all points the score at
+            ``dense`` before training.
         metric (str | None): Metric of the targets, more being better; ``None``: the
             first one that the evaluator returns.
 

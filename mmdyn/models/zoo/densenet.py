@@ -39,8 +39,8 @@ class DenseLayer(ConvModule):
 class DenseNetCIFAR(StackOfStages):
     """DenseNet of three dense blocks, by default DenseNet-40-12.
 
-    A stage is a dense block and what follows it: the transition that halves the map, in
-    the last stage norm and ReLU.
+    A stage is a dense block with the transition that halves the map, in the last stage
+    with norm and ReLU.
 
     Args:
         depth (int): Number of layers with weights, 3n+4: three blocks of n layers, a

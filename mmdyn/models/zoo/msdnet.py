@@ -1,9 +1,8 @@
 """Multi-Scale Dense Networks for Resource Efficient Image Classification, Huang et al.,
 ICLR 2018: a backbone made for exits, which keeps coarse maps from its first layer on.
 
-With the paper's lazy evaluation: of the finer scales no layer is computed before an exit
-asks for what it leads to. Early exits therefore cost less than where each layer is
-computed at all scales.
+With the paper's lazy evaluation: a layer of a finer scale is computed only when an exit
+needs it, so early exits cost less than if each layer were computed at all scales.
 
 Not here: the paper's own classifiers, and networks without bottlenecks.
 """
@@ -47,8 +46,8 @@ class MSDNet(StackOfStages):
             ``None``: 32, for CIFAR 16.
         growth_rate (int | None): Channels that a layer adds at such a scale, even.
             ``None``: 16, for CIFAR 6.
-        growth_factors (Sequence[int] | None): For each scale, from the finest, what
-            multiplies ``stem_channels`` and ``growth_rate``. ``None``: 1, 2, 4, 4, for
+        growth_factors (Sequence[int] | None): Multiples of ``stem_channels`` and
+            ``growth_rate`` at each scale, from the finest. ``None``: 1, 2, 4, 4, for
             CIFAR 1, 2, 4.
         bottleneck_factors (Sequence[int] | None): For each scale, channels of a 1×1
             convolution for one of the 3×3 behind it. ``None``: ``growth_factors``.
@@ -137,8 +136,8 @@ class MSDNet(StackOfStages):
 
         Args:
             index (int): The stage, from 0.
-            x (Tensor | dict[int, Tensor]): Images (N, C, H, W) for the first stage, what
-                the stage before gave for others.
+            x (Tensor | dict[int, Tensor]): Images (N, C, H, W) for the first stage, the
+                result of the stage before for others.
 
         Returns:
             dict[int, Tensor]: Features of the scales that later stages need, and of the
@@ -182,7 +181,7 @@ class MSDNet(StackOfStages):
 def _make_stem(
     kind: str, in_channels: int, channels: Sequence[int], norm_cfg: dict
 ) -> nn.ModuleList:
-    """What leads to each scale from the next finer one, and from images to the finest."""
+    """Convolutions from images to the finest scale, and from each scale to the next."""
     if kind == 'cifar':
         stem = ConvModule(in_channels, channels[0], 3, padding=1, norm_cfg=norm_cfg)
     else:

@@ -37,7 +37,7 @@ def gather_gemm(
         out (Tensor): Rows (Q, D), changed in place.
         out_index (Tensor | None): Row of each position in ``out``, (P,) int64, without
             repetitions. ``None``: row p.
-        add (bool): Add to what the rows of ``out`` hold, instead of replacing it.
+        add (bool): Add to the rows of ``out`` instead of replacing them.
         relu (bool): Clamp the sums at zero.
     """
     count = len(source) if index is None else len(index)
