@@ -6,9 +6,9 @@ VENV_PYTHON = .venv/bin/python
 PYTHON ?= $(if $(wildcard $(VENV_PYTHON)),$(VENV_PYTHON),python3)
 
 # Tests of backbones, hooks, loops and classification.
-UPSTREAM_TESTS = tests/test_models tests/test_configs tests/test_datasets \
-	tests/test_engine tests/test_evaluation tests/test_operating_point.py \
-	tests/test_visualization
+UPSTREAM_TESTS = tests/test_models tests/test_methods tests/test_configs \
+	tests/test_datasets tests/test_engine tests/test_evaluation \
+	tests/test_operating_point.py tests/test_visualization
 
 .PHONY: help demo test test-upstream lint clean python
 
