@@ -42,7 +42,7 @@ demo: python
 		--work-dir $(DEMO_DIR)
 	@echo 'Counting the samples that exit, by exit'
 	@$(VENV_PYTHON) tools/analysis_tools/exit_statistics.py $(DEMO_CONFIG) \
-		$$(cat $(DEMO_DIR)/last_checkpoint) --work-dir $(DEMO_DIR) --point max-macs=16M
+		$$(cat $(DEMO_DIR)/last_checkpoint) --work-dir $(DEMO_DIR) --points max-macs=16M
 
 test: python
 	@$(PYTHON) scripts/environment.py test
