@@ -28,7 +28,7 @@ python:
 			"for example: make demo PYTHON=python3.11" >&2; exit 2; }
 
 demo: python
-	@$(PYTHON) tools/dev/environment.py demo
+	@$(PYTHON) scripts/environment.py demo
 	@echo 'Writing the digits of scikit-learn to data/digits'
 	@$(VENV_PYTHON) tools/dataset_converters/digits.py data/digits
 	@echo 'Training $(DEMO_CONFIG)'
@@ -40,22 +40,22 @@ demo: python
 	@echo 'Testing the trained model'
 	@$(VENV_PYTHON) tools/test.py $(DEMO_CONFIG) $$(cat $(DEMO_DIR)/last_checkpoint) \
 		--work-dir $(DEMO_DIR)
-	@echo 'Counting who leaves where'
+	@echo 'Counting the samples that exit, by exit'
 	@$(VENV_PYTHON) tools/analysis_tools/exit_statistics.py $(DEMO_CONFIG) \
 		$$(cat $(DEMO_DIR)/last_checkpoint) --work-dir $(DEMO_DIR) --point max-macs=16M
 
 test: python
-	@$(PYTHON) tools/dev/environment.py test
+	@$(PYTHON) scripts/environment.py test
 	@OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 test-upstream: VENV_PYTHON = .venv-upstream/bin/python
 test-upstream: python
-	@$(PYTHON) tools/dev/environment.py upstream
+	@$(PYTHON) scripts/environment.py upstream
 	@OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n 2 --dist loadfile $(UPSTREAM_TESTS) \
 		$(PYTEST_ARGS)
 
 lint: python
-	@$(PYTHON) tools/dev/environment.py test
+	@$(PYTHON) scripts/environment.py test
 	@$(VENV_PYTHON) -m ruff check .
 
 clean:

@@ -1,4 +1,4 @@
-"""What a user imports, as ``from mmdyn import …``."""
+"""The public names, imported as ``from mmdyn import …``."""
 
 from mmdyn.evaluation.cost import CostMeter, count_macs
 from mmdyn.evaluation.report import OperatingPointReport

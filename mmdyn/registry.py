@@ -1,9 +1,8 @@
 """Child registries of MMEngine's, so that ``type='mmdyn.X'`` works in any config.
 
 MMEngine imports this file when it meets the scope ``mmdyn``: no ``custom_imports`` are
-needed. A registry knows in which module each of its classes is, and imports that module
-when the class is first asked for. So a class that needs a package which is missing, or of
-a version it does not like, disturbs no other.
+needed. A registry knows the module of each of its classes and imports it when the class
+is first asked for, so a missing or unfit package affects only the classes that need it.
 """
 
 from importlib import import_module
@@ -19,8 +18,8 @@ INSTALL_HINT = (
     "To install it: `pip install 'mmdyn[onedl]'` or `pip install 'mmdyn[openmmlab]'`"
 )
 OPERATORS = ('mmcv.ops', 'mmcv._ext')
-"""What cannot be imported of an mmcv that was installed without its operators."""
-# pip keeps an mmcv that is there, whatever it lacks.
+"""Modules that an mmcv without operators lacks."""
+# pip keeps an installed mmcv, also one without operators.
 OPERATORS_HINT = (
     'Operators must be compiled into mmcv. Uninstall the one without them, `pip '
     'uninstall onedl-mmcv mmcv mmcv-lite`; then, for the onedl packages, once torch, '
@@ -31,12 +30,12 @@ OPERATORS_HINT = (
 
 
 def import_failure(user: str, package: str, error: Exception) -> ImportError:
-    """An error that says which package is needed, what is wrong and what to install.
+    """An error that names a missing package and says what to install.
 
     Args:
         user (str): What needs the package.
-        package (str): The import name of the package.
-        error (Exception): What its import raised, to be given as the cause.
+        package (str): Its import name.
+        error (Exception): What its import raised; to be given as the cause.
     """
     no_operators = getattr(error, 'name', None) in OPERATORS
     return ImportError(
@@ -49,15 +48,15 @@ class LazyRegistry(Registry):
     """A registry that imports the module of a class when the class is first asked for."""
 
     def __init__(self, name: str, parent: Registry):
-        # The rooms say in their __init__ what they offer.
+        # Each room offers its classes in its __init__.
         super().__init__(name, parent=parent, scope='mmdyn', locations=['mmdyn.methods'])
         self._offers: dict[str, tuple[str, str | None]] = {}
 
     def offer(self, module: str, *names: str, needs: str | None = None) -> None:
-        """Tell where classes are.
+        """Announce classes that a module registers.
 
         Args:
-            module (str): The module that registers them.
+            module (str): The module.
             *names (str): Their registry names.
             needs (str | None): Import name of a package that the module imports and that
                 may be missing.
@@ -93,9 +92,11 @@ MODELS.offer('mmdyn.models.resnet', 'ResNet')
 MODELS.offer('mmdyn.models.zoo.densenet', 'DenseNetCIFAR')
 MODELS.offer('mmdyn.models.zoo.googlenet', 'GoogLeNetCIFAR')
 MODELS.offer('mmdyn.models.zoo.msdnet', 'MSDNet')
-LOOPS.offer('mmdyn.engine.loops', 'OperatingPointTestLoop', 'OperatingPointValLoop')
+LOOPS.offer('mmdyn.engine.loops', 'OperatingPointValLoop')
+LOOPS.offer('mmdyn.engine.test_loop', 'OperatingPointTestLoop')
 HOOKS.offer('mmdyn.engine.distillation_hook', 'DistillationHook')
 HOOKS.offer('mmdyn.engine.fitting_checkpoint_hook', 'FittingCheckpointHook')
-METRICS.offer('mmdyn.evaluation.uncertainty.reliability', 'CalibrationError')
-METRICS.offer('mmdyn.evaluation.uncertainty.metric', 'UncertaintyReport')
+METRICS.offer(
+    'mmdyn.evaluation.uncertainty.metric', 'CalibrationError', 'UncertaintyReport'
+)
 DATASETS.offer('mmdyn.datasets.long_tail', 'CIFAR10LT', 'CIFAR100LT', needs='mmpretrain')

@@ -35,7 +35,6 @@ def read(block, folder):
 
 
 @pytest.mark.parametrize('block', BLOCKS)
-@pytest.mark.usefixtures('restored_scope')
 def test_config_builds(block, tmp_path):
     cfg = read(block, tmp_path)
     init_default_scope(cfg.default_scope)

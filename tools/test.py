@@ -11,41 +11,17 @@ import argparse
 from copy import deepcopy
 from pathlib import Path
 
-import mmengine
-from mmengine.config import Config, ConfigDict
-from mmengine.dist import is_main_process
-from mmengine.evaluator import DumpResults
-from mmengine.fileio.handlers import file_handlers
-from mmengine.runner import TestLoop
+from mmdyn.utils.command_line import add_points, add_runner_arguments, tool_parser
 
-from mmdyn import load_operating_points
-from mmdyn.engine.fitting_checkpoint_hook import FittingCheckpointHook
-from mmdyn.engine.loss_hook import unwrapped
-from mmdyn.engine.runner import (
-    add_launch_arguments,
-    build_runner,
-    load_config,
-    refuse_empty_dataset,
-    set_loader_defaults,
-    use_pinned_memory,
-)
-from mmdyn.evaluation.saved_points import points_file
-from mmdyn.evaluation.uncertainty.metric import calibration_file, load_calibration
+# Those that MMEngine can write.
+PREDICTION_SUFFIXES = ['pkl', 'pickle']
+METRIC_SUFFIXES = ['json', 'pickle', 'pkl', 'yaml', 'yml']
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='checkpoint file')
-    add_launch_arguments(parser)
-    parser.add_argument(
-        '--points',
-        nargs='+',
-        metavar='POINT',
-        help='operating points to test (default: all that the model offers)',
-    )
+    parser = tool_parser(__doc__, 'config', 'checkpoint')
+    add_runner_arguments(parser)
+    add_points(parser, default='all that are trained')
     parser.add_argument(
         '--metric',
         help='metric to draw and to rank points by (default: the first one)',
@@ -73,30 +49,27 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.out_item and not args.out:
         parser.error('--out-item needs --out FILE')
-    suffix = Path(args.out or 'x.pkl').suffix[1:]
-    valid = ['pkl', 'pickle'] if args.out_item != 'metrics' else sorted(file_handlers)
-    if suffix not in valid:
+    valid = METRIC_SUFFIXES if args.out_item == 'metrics' else PREDICTION_SUFFIXES
+    if args.out and Path(args.out).suffix[1:] not in valid:
         parser.error(f'--out needs a suffix among {valid}, got {args.out!r}')
     return args
 
 
-def merge_args(cfg: Config, args: argparse.Namespace) -> None:
+def merge_args(cfg, args: argparse.Namespace) -> None:
     cfg.load_from = args.checkpoint
     use_operating_point_loop(cfg, args)
     if args.show or args.show_dir:
         show_predictions(cfg, args)
     if args.tta:
         augment(cfg)
-    set_loader_defaults(cfg, ['test_dataloader'], pin_memory=use_pinned_memory(args))
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
-    if not args.tta:  # which averages scores of images that may leave anywhere
+    else:  # test-time augmentation averages scores of views that may exit anywhere
         use_calibration(cfg, args.checkpoint)
 
 
-def use_operating_point_loop(cfg: Config, args: argparse.Namespace) -> None:
-    loop = cfg.get('test_cfg') or ConfigDict()
-    if loop.get('type') in (None, 'TestLoop', 'mmengine.TestLoop', TestLoop):
+def use_operating_point_loop(cfg, args: argparse.Namespace) -> None:
+    loop = cfg.get('test_cfg') or {}
+    kind = loop.get('type')  # a class, in configs in pure Python
+    if getattr(kind, '__name__', kind) in (None, 'TestLoop', 'mmengine.TestLoop'):
         loop['type'] = 'mmdyn.OperatingPointTestLoop'
     for name in ('points', 'metric'):
         if getattr(args, name):
@@ -106,8 +79,13 @@ def use_operating_point_loop(cfg: Config, args: argparse.Namespace) -> None:
     cfg.test_cfg = loop
 
 
-def use_calibration(cfg: Config, checkpoint: str) -> None:
+def use_calibration(cfg, checkpoint: str) -> None:
     """Have uncertainty reported with the calibration beside the checkpoint."""
+    from mmdyn.evaluation.uncertainty.calibration import (
+        calibration_file,
+        load_calibration,
+    )
+
     metrics = cfg.get('test_evaluator') or []
     metrics = metrics if isinstance(metrics, list) else [metrics]
     reports = [m for m in metrics if m.get('type') == 'mmdyn.UncertaintyReport']
@@ -116,7 +94,7 @@ def use_calibration(cfg: Config, checkpoint: str) -> None:
             report['calibration'] = str(calibration_file(checkpoint))
 
 
-def show_predictions(cfg: Config, args: argparse.Namespace) -> None:
+def show_predictions(cfg, args: argparse.Namespace) -> None:
     hook = cfg.get('default_hooks', {}).get('visualization')
     if hook is None:
         raise ValueError('--show and --show-dir need a visualization hook in the config')
@@ -129,7 +107,7 @@ def show_predictions(cfg: Config, args: argparse.Namespace) -> None:
             cfg.visualizer.save_dir = args.show_dir
 
 
-def augment(cfg: Config) -> None:
+def augment(cfg) -> None:
     if 'tta_model' not in cfg:
         if cfg.get('default_scope') != 'mmpretrain':
             raise ValueError('--tta needs tta_model and tta_pipeline in the config')
@@ -139,30 +117,15 @@ def augment(cfg: Config) -> None:
         flips = [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)]
         tta = dict(type='TestTimeAug', transforms=[flips, [pipeline[-1]]])
         cfg.tta_pipeline = [*pipeline[:-1], tta]
-    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+    cfg.model = dict(**cfg.tta_model, module=cfg.model)
     cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
-
-
-def main() -> None:
-    args = parse_args()
-    cfg = load_config(args)
-    merge_args(cfg, args)
-    runner = build_runner(cfg)
-    offer_found_points(runner, args.checkpoint)
-    refuse_empty_dataset(runner, 'test_dataloader')
-    runner.register_hook(FittingCheckpointHook())
-    dump_predictions = args.out and args.out_item != 'metrics'
-    if dump_predictions or args.show or args.show_dir:
-        require_one_point(runner)
-    if dump_predictions:
-        runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
-    metrics = runner.test()
-    if args.out and not dump_predictions and is_main_process():
-        mmengine.dump(metrics, args.out)
 
 
 def offer_found_points(runner, checkpoint: str) -> None:
     """Offer the points saved beside the checkpoint, before the loop lists the model's."""
+    from mmdyn.engine.loss_hook import unwrapped
+    from mmdyn.evaluation.saved_points import load_operating_points, points_file
+
     number = load_operating_points(unwrapped(runner.model), checkpoint)
     if number:
         file = points_file(checkpoint)
@@ -177,6 +140,32 @@ def require_one_point(runner) -> None:
             f'predictions are those of one operating point: choose it with --points, '
             f'among {points}'
         )
+
+
+def main() -> None:
+    args = parse_args()
+
+    import mmengine
+    from mmengine.dist import is_main_process
+    from mmengine.evaluator import DumpResults
+
+    from mmdyn.engine.fitting_checkpoint_hook import FittingCheckpointHook
+    from mmdyn.engine.runner import build_runner, load_config, refuse_empty_dataset
+
+    cfg = load_config(args)
+    merge_args(cfg, args)
+    runner = build_runner(cfg)
+    offer_found_points(runner, args.checkpoint)
+    refuse_empty_dataset(runner, 'test_dataloader')
+    runner.register_hook(FittingCheckpointHook())
+    dump_predictions = args.out and args.out_item != 'metrics'
+    if dump_predictions or args.show or args.show_dir:
+        require_one_point(runner)
+    if dump_predictions:
+        runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
+    metrics = runner.test()
+    if args.out and not dump_predictions and is_main_process():
+        mmengine.dump(metrics, args.out)
 
 
 if __name__ == '__main__':

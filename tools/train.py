@@ -6,25 +6,12 @@ example: python tools/train.py configs/multi_exit/resnet20_multi-exit_15e_digits
 import argparse
 import sys
 
-from mmengine.config import Config
-from mmengine.runner import find_latest_checkpoint
-
-from mmdyn.engine.runner import (
-    add_launch_arguments,
-    build_runner,
-    load_config,
-    refuse_empty_dataset,
-    set_loader_defaults,
-    use_pinned_memory,
-)
+from mmdyn.utils.command_line import add_runner_arguments, tool_parser
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('config', help='config file')
-    add_launch_arguments(parser)
+    parser = tool_parser(__doc__, 'config')
+    add_runner_arguments(parser)
     parser.add_argument(
         '--resume',
         nargs='?',
@@ -52,7 +39,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def merge_args(cfg: Config, args: argparse.Namespace) -> None:
+def merge_args(cfg, args: argparse.Namespace) -> None:
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.amp:
@@ -65,24 +52,21 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> None:
         if 'auto_scale_lr' not in cfg:
             raise ValueError('--auto-scale-lr needs auto_scale_lr in the config')
         cfg.auto_scale_lr.enable = True
-    set_loader_defaults(
-        cfg,
-        ['train_dataloader', 'val_dataloader', 'test_dataloader'],
-        pin_memory=use_pinned_memory(args),
-        persistent_workers=not args.no_persistent_workers,
-    )
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
 
 
 def main() -> None:
     args = parse_args()
-    cfg = load_config(args)
+
+    from mmengine.runner import find_latest_checkpoint
+
+    from mmdyn.engine.runner import build_runner, load_config
+
+    cfg = load_config(args, persistent_workers=not args.no_persistent_workers)
     merge_args(cfg, args)
-    runner = build_runner(cfg)
-    refuse_empty_dataset(runner, 'train_dataloader')
+    loaders = ['train_dataloader']
     if cfg.get('val_dataloader'):
-        refuse_empty_dataset(runner, 'val_dataloader')
+        loaders.append('val_dataloader')
+    runner = build_runner(cfg, *loaders)
     try:
         runner.train()
     except KeyboardInterrupt:

@@ -15,12 +15,12 @@ from mmpretrain.datasets import CIFAR10, CIFAR100
 
 from mmdyn.registry import DATASETS
 
-# Rounding must not take an image from a class whose size comes out whole.
+# Rounding must not take an image from a class of a whole size.
 _ROUNDING = 1e-9
 
 
 def exponential_profile(largest: int, num_classes: int, imbalance: float) -> list[int]:
-    """Images of each class, each class smaller than the one before by the same factor.
+    """Number of images of each class, shrinking by the same factor from class to class.
 
     n_k = n_max · (1 / imbalance)^(k / (K − 1)), rounded down.
 
@@ -47,10 +47,9 @@ def exponential_profile(largest: int, num_classes: int, imbalance: float) -> lis
 class LongTailMixin:
     """Keeps an exponentially shrinking part of each class of a CIFAR training split.
 
-    The test split stays whole and balanced. Which images are kept depends on their pixels
-    and the seed, and on nothing else; a larger imbalance keeps some of those that a
-    smaller one keeps. They stay in the order of the files, so ``indices`` holds out a
-    random part.
+    The test split stays whole and balanced. Which images are kept depends only on their
+    pixels and the seed; a larger imbalance keeps a subset of those that a smaller one
+    keeps. They stay in the order of the files, so ``indices`` holds out a random part.
 
     Args:
         imbalance (float): Size of the most common class over that of the least common
@@ -63,13 +62,13 @@ class LongTailMixin:
     """
 
     def __init__(self, *args, imbalance: float = 100, seed: int = 0, **kwargs):
-        exponential_profile(1, 2, imbalance)  # refuses it also where data load later
+        exponential_profile(1, 2, imbalance)  # refuses it before data are loaded
         self.imbalance = imbalance
         self.seed = seed
         super().__init__(*args, **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """Load images and labels, to train on only each class's share."""
+        """Load images and labels; of the training split, each class's share."""
         images = super().load_data_list()
         if self.split != 'train':
             return images
@@ -86,7 +85,7 @@ class LongTailMixin:
         return [images[place] for place in sorted(kept)]
 
     def _rank(self, image: np.ndarray) -> bytes:
-        """What an image's class is sorted by: as good as random, the same everywhere."""
+        """Sort key of an image: pseudo-random, and the same on every machine."""
         return blake2b(image.tobytes(), key=str(self.seed).encode()).digest()
 
 

@@ -1,6 +1,5 @@
-"""A config's model without a runner, on random images or those of files: for tools."""
+"""Build a config's model without a runner, and inputs for it."""
 
-import argparse
 import math
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,24 +15,6 @@ from torch import Tensor, nn
 
 from mmdyn.registry import INSTALL_HINT
 from mmdyn.utils.packages import PACKAGES, check_packages, config_from_file
-
-
-def add_shape_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        '--shape',
-        type=int,
-        nargs='+',
-        default=[224, 224],
-        help='height and width of the images in pixels, or one number for both '
-        '(default: 224 224)',
-    )
-
-
-def check_shape(parser: argparse.ArgumentParser, shape: list[int]) -> list[int]:
-    """Height and width that were asked for, or the parser's error."""
-    if len(shape) > 2 or min(shape) < 1:
-        parser.error(f'--shape takes one or two positive numbers, got {shape}')
-    return [shape[0], shape[-1]]
 
 
 def read_config(path: str) -> Config:
@@ -64,13 +45,7 @@ def read_config(path: str) -> Config:
 
 
 def build_model(cfg: Config) -> nn.Module:
-    """Build the config's model for evaluation, without looking for pretrained weights.
-
-    Args:
-        cfg (Config): The config.
-
-    Returns:
-        nn.Module: The model.
+    """Build the config's model for evaluation, without loading pretrained weights.
 
     Raises:
         ImportError: If a package that the config needs is missing.
@@ -90,7 +65,7 @@ def image_channels(model: nn.Module) -> int:
     first = next(m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Unfold)))
     if isinstance(first, nn.Conv2d):
         return first.in_channels
-    # A T2T-ViT cuts patches out, and a linear layer takes them.
+    # A linear layer takes patches that were unfolded.
     linear = next(m for m in model.modules() if isinstance(m, nn.Linear))
     return linear.in_features // math.prod(first.kernel_size)
 
@@ -103,21 +78,14 @@ def random_images(model: nn.Module, batch_size: int, height: int, width: int) ->
 
 
 def forward_arguments(cfg: Config, height: int, width: int, batch_size: int = 1) -> dict:
-    """What the model needs beside the images: detectors ask for their sizes."""
+    """Arguments of ``forward`` beside the images: detectors ask for their sizes."""
     if cfg.get('default_scope') != 'mmdet':
         return {}
     from mmdet.structures import DetDataSample
 
-    size = (height, width)
-    sample = DetDataSample(
-        metainfo=dict(
-            img_shape=size,
-            ori_shape=size,
-            pad_shape=size,
-            batch_input_shape=size,
-            scale_factor=(1.0, 1.0),
-        )
-    )
+    shapes = ('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape')
+    metainfo = dict.fromkeys(shapes, (height, width))
+    sample = DetDataSample(metainfo=dict(**metainfo, scale_factor=(1.0, 1.0)))
     return dict(data_samples=[sample] * batch_size)
 
 
@@ -141,11 +109,8 @@ def read_image(file: str) -> np.ndarray:
 
 def prepared(cfg: Config, file: str) -> dict:
     """A batch of one image file, as the config's test pipeline makes it."""
-    steps = [
-        step
-        for step in cfg.test_dataloader.dataset.pipeline
-        if 'Annotations' not in step['type']  # there are none
-    ]
+    pipeline = cfg.test_dataloader.dataset.pipeline
+    steps = [step for step in pipeline if 'Annotations' not in step['type']]
     image = dict(img_path=file, img_id=0)
     if not any('Load' in step['type'] for step in steps):
         image['img'] = read_image(file)  # datasets of arrays, such as CIFAR's, are RGB

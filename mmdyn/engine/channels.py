@@ -1,4 +1,4 @@
-"""Whether the neck and the heads of a model take the channels that its backbone gives."""
+"""Check that the neck and heads of a model take the channels that its backbone gives."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -30,7 +30,7 @@ class Given(NamedTuple):
 
     def refusal(self, problem: str, valid: str) -> ValueError:
         return ValueError(
-            f'{problem}, but the {self.backbone} gives {self.channels}: {valid}'
+            f'model.{problem}, but the {self.backbone} gives {self.channels}: {valid}'
         )
 
 
@@ -38,8 +38,8 @@ def check_channels(model: nn.Module) -> None:
     """Check a model with a backbone of mmdyn, which runs once, on a small image.
 
     Compared are lists of channels of necks such as FPN and, without a neck, those of
-    mmseg's heads and of mmpretrain's behind global average pooling; nothing is said about
-    what is made in other ways. A multi-exit model checks its exits itself.
+    mmseg's heads and of mmpretrain's behind global average pooling; what is made in
+    other ways is not checked. A multi-exit model checks its exits itself.
 
     Args:
         model (nn.Module): A model, not wrapped. Its state does not change.
@@ -59,53 +59,43 @@ def check_channels(model: nn.Module) -> None:
         _check_neck(neck, given)
     else:
         for name, head in _segmentation_heads(model):
-            _check_segmentation_head(name, head, given)
+            if unfit := unfit_head(head, given.channels):
+                problem, valid = unfit
+                raise given.refusal(f'{name} has {problem}', valid)
     _check_classification_head(getattr(model, 'head', None), neck, given)
 
 
-def _maps_of(backbone: Backbone) -> tuple[Tensor, ...] | None:
-    """What a backbone gives at the active operating point, if that is maps."""
-    stem = next((m for m in backbone.modules() if isinstance(m, nn.Conv2d)), None)
-    if stem is None:
-        return None
-    image = stem.weight.new_zeros(1, stem.in_channels, SIZE, SIZE)
-    # A CNMM may draw in inference, too.
-    with torch.random.fork_rng([image.device] if image.is_cuda else []):
-        maps = _run(backbone, image)
-    are_maps = isinstance(maps, Sequence) and all(_is_map(each) for each in maps)
-    return tuple(maps) if are_maps else None
+def unfit_head(head: nn.Module, channels: Sequence[int]) -> tuple[str, str] | None:
+    """Compare what an mmseg head takes with maps.
 
+    Args:
+        head (nn.Module): The head; others than mmseg's are not checked.
+        channels (Sequence[int]): Channels of the maps that it can choose from.
 
-def _is_map(features) -> bool:
-    return isinstance(features, Tensor) and features.dim() == 4
-
-
-def _run(module: nn.Module, inputs: Tensor | tuple[Tensor, ...]):
-    """What a module gives in inference; ``None`` if it fails."""
+    Returns:
+        tuple[str, str] | None: The head's setting that does not fit, and the valid ones;
+        ``None`` if it fits.
+    """
     try:
-        with eval_mode(module):
-            return module(inputs)
-    except Exception:  # what is wrong, using the model says with a trace
+        index, taken, transform = head.in_index, head.in_channels, head.input_transform
+    except AttributeError:  # not one of the heads that are told which maps to take
         return None
-
-
-def _check_neck(neck: nn.Module, given: Given) -> None:
-    taken, valid = _channels_of_neck(neck), list(given.channels)
-    # Where lists differ, running decides: YOLOV3Neck's begins with the last map, and that
-    # of CLRerNetFPN may leave out the first ones.
-    if taken is not None and taken != valid and _run(neck, given.maps) is None:
-        raise given.refusal(
-            f'model.neck has in_channels={taken}', f'in_channels must be {valid}'
-        )
-
-
-def _channels_of_neck(neck: nn.Module) -> list[int] | None:
-    channels = getattr(neck, 'in_channels', None)
-    if channels is None:  # ChannelMapper has convolutions alone
-        convs = getattr(neck, 'convs', None) or [None]
-        channels = [getattr(conv, 'in_channels', None) for conv in convs]
-    is_list = isinstance(channels, Sequence) and all(isinstance(n, int) for n in channels)
-    return list(channels) if is_list else None
+    number = len(channels)
+    indices = [index] if isinstance(index, int) else index
+    if not all(-number <= i < number for i in indices):
+        return f'in_index={index}', f'in_index must lie in {-number}…{number - 1}'
+    # A head that concatenates keeps only the sum of its in_channels.
+    concatenates = transform == 'resize_concat'
+    setting = 'sum(in_channels)' if concatenates else 'in_channels'
+    valid = [channels[i] for i in indices]
+    if concatenates:
+        valid = sum(valid)
+    elif transform is None:
+        valid = valid[0]
+    taken = taken if isinstance(taken, int) else list(taken)
+    if taken == valid:
+        return None
+    return f'{setting}={taken} for in_index={index}', f'{setting} must be {valid}'
 
 
 def _segmentation_heads(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -117,45 +107,55 @@ def _segmentation_heads(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield name, head
 
 
-def _check_segmentation_head(name: str, head: nn.Module, given: Given) -> None:
+def _maps_of(backbone: Backbone) -> tuple[Tensor, ...] | None:
+    """What a backbone gives at the active operating point, if that is maps."""
+    stem = next((m for m in backbone.modules() if isinstance(m, nn.Conv2d)), None)
+    if stem is None:
+        return None
+    image = stem.weight.new_zeros(1, stem.in_channels, SIZE, SIZE)
+    # A backbone may draw random numbers in inference, too.
+    with torch.random.fork_rng([image.device] if image.is_cuda else []):
+        maps = _run(backbone, image)
+    are_maps = isinstance(maps, Sequence) and all(
+        isinstance(each, Tensor) and each.dim() == 4 for each in maps
+    )
+    return tuple(maps) if are_maps else None
+
+
+def _run(module: nn.Module, inputs: Tensor | tuple[Tensor, ...]):
+    """What a module gives in inference; ``None`` if it fails."""
     try:
-        index, taken, transform = head.in_index, head.in_channels, head.input_transform
-    except AttributeError:  # it is not one of those that are told which maps to take
-        return
-    indices = [index] if isinstance(index, int) else index
-    number = len(given.maps)
-    if not all(-number <= i < number for i in indices):
-        raise given.refusal(
-            f'model.{name} has in_index={index}',
-            f'in_index must lie in {-number}…{number - 1}',
-        )
-    channels = [given.channels[i] for i in indices]
-    valid = {
-        None: channels[0],
-        'multiple_select': channels,
-        'resize_concat': sum(channels),
-    }
-    taken = taken if isinstance(taken, int) else list(taken)
-    if taken != valid.get(transform, taken):
-        # All that a head which concatenates keeps of its in_channels.
-        setting = 'sum(in_channels)' if transform == 'resize_concat' else 'in_channels'
-        raise given.refusal(
-            f'model.{name} has {setting}={taken} for in_index={index}',
-            f'{setting} must be {valid[transform]}',
-        )
+        with eval_mode(module):
+            return module(inputs)
+    except Exception:  # using the model fails in the same way, with a trace
+        return None
 
 
-def _check_classification_head(
-    head: nn.Module | None, neck: nn.Module | None, given: Given
-) -> None:
+def _check_neck(neck: nn.Module, given: Given) -> None:
+    taken, valid = _channels_of_neck(neck), list(given.channels)
+    # Where lists differ, running decides: YOLOV3Neck's begins with the last map, and that
+    # of CLRerNetFPN may leave out the first ones.
+    if taken is not None and taken != valid and _run(neck, given.maps) is None:
+        problem = f'neck has in_channels={taken}'
+        raise given.refusal(problem, f'in_channels must be {valid}')
+
+
+def _channels_of_neck(neck: nn.Module) -> list[int] | None:
+    channels = getattr(neck, 'in_channels', None)
+    if channels is None:  # ChannelMapper has convolutions alone
+        convs = getattr(neck, 'convs', None) or [None]
+        channels = [getattr(conv, 'in_channels', None) for conv in convs]
+    is_list = isinstance(channels, Sequence) and all(isinstance(n, int) for n in channels)
+    return list(channels) if is_list else None
+
+
+def _check_classification_head(head, neck: nn.Module | None, given: Given) -> None:
     taken, valid = getattr(head, 'in_channels', None), given.channels[-1]
     if not isinstance(taken, int) or taken == valid:
         return
     if neck is None or _pools(neck, given):
-        raise given.refusal(
-            f'model.head has in_channels={taken}',
-            f'in_channels must be {valid}, that of the last map',
-        )
+        problem = f'head has in_channels={taken}'
+        raise given.refusal(problem, f'in_channels must be {valid}, that of the last map')
 
 
 def _pools(neck: nn.Module, given: Given) -> bool:

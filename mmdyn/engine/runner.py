@@ -1,55 +1,33 @@
-"""From command-line arguments to a runner: what the train and test tools share."""
+"""From command-line arguments to a runner, for every tool that runs a dataset."""
 
 import argparse
 import atexit
 import os
 import sys
 from contextlib import redirect_stdout
-from copy import deepcopy
 from pathlib import Path
 
 import torch
-from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmdyn.engine.channels import check_channels
 from mmdyn.engine.fitting_checkpoint_hook import FittingCheckpointHook
 from mmdyn.engine.loss_hook import unwrapped
+from mmdyn.utils.command_line import add_runner_arguments as add_launch_arguments  # noqa: F401
 from mmdyn.utils.packages import check_packages, config_from_file
 
-
-def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that both tools take."""
-    parser.add_argument(
-        '--work-dir',
-        help='where to write logs and results (default: ./work_dirs/<config name>)',
-    )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override settings of the config, nested keys with dots: '
-        'model.backbone.depth=34 "exits=[1,2]"',
-    )
-    parser.add_argument(
-        '--no-pin-memory', action='store_true', help='do not pin memory when loading'
-    )
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='job launcher',
-    )
-    # Old versions of torch.distributed.launch pass the rank as an argument.
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
-def load_config(args: argparse.Namespace) -> Config:
-    """Read the config file and merge the arguments of :func:`add_launch_arguments`.
+def load_config(args: argparse.Namespace, **loader_defaults) -> Config:
+    """Read the config file and merge command-line arguments into it.
 
-    ``--cfg-options`` are left to the caller, which merges them last.
+    Args:
+        args (argparse.Namespace): ``config`` and those of
+            ``mmdyn.utils.command_line.add_runner_arguments``.
+        **loader_defaults: Settings for dataloaders that do not have them.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = config_from_file(args.config)
@@ -58,10 +36,22 @@ def load_config(args: argparse.Namespace) -> Config:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+    merge_cfg_options(cfg, args.cfg_options)
+    args.cfg_options = []
+    # Pinned memory only serves a GPU.
+    pin_memory = torch.cuda.is_available() and not args.no_pin_memory
+    _set_loader_defaults(cfg, pin_memory=pin_memory, **loader_defaults)
     return cfg
 
 
-def set_loader_defaults(cfg: Config, names: list[str], **defaults) -> None:
+def merge_cfg_options(cfg: Config, options: list[str]) -> None:
+    """Merge ``KEY=VALUE`` settings into a config, their values parsed by MMEngine."""
+    parsed = argparse.Namespace(options=None)
+    DictAction([], dest='options')(None, parsed, options)
+    cfg.merge_from_dict(parsed.options)
+
+
+def _set_loader_defaults(cfg: Config, **defaults) -> None:
     """Fill in what the config's dataloaders do not say.
 
     mmpretrain's own tools collate batches into one tensor, while mmseg and mmdet, whose
@@ -69,53 +59,71 @@ def set_loader_defaults(cfg: Config, names: list[str], **defaults) -> None:
     """
     if cfg.get('default_scope') == 'mmpretrain':
         defaults['collate_fn'] = dict(type='default_collate')
-    for name in names:
-        if cfg.get(name) is None:
+    for name in LOADERS:
+        loader = cfg.get(name)
+        if not isinstance(loader, dict):
             continue
-        loader = ConfigDict(deepcopy(defaults))
-        if not cfg[name].get('num_workers'):
-            loader.pop('persistent_workers', None)  # refused without workers
-        loader.update(cfg[name])
-        cfg[name] = loader
+        for key, value in defaults.items():
+            # Persistent workers are refused where there are no workers.
+            if key != 'persistent_workers' or loader.get('num_workers'):
+                loader.setdefault(key, value)
 
 
-def use_pinned_memory(args: argparse.Namespace) -> bool:
-    """Whether dataloaders should pin memory: it only serves a GPU."""
-    return torch.cuda.is_available() and not args.no_pin_memory
+def require_settings(cfg: Config, user: str, *names: str) -> None:
+    """Refuse, by a ``ValueError``, a config that lacks settings.
+
+    Args:
+        cfg (Config): The config.
+        user (str): Beginning of the message, such as ``'the search needs'``.
+        *names (str): The settings.
+    """
+    missing = [name for name in names if cfg.get(name) is None]
+    if missing:
+        raise ValueError(f'{user} {", ".join(missing)} in {cfg.filename}')
 
 
-def build_runner(cfg: Config) -> Runner:
+def build_runner(cfg: Config, *loaders: str) -> Runner:
     """Build the runner of a config, in distributed jobs also without an accelerator.
 
     Args:
         cfg (Config): The config.
+        *loaders (str): Dataloaders whose datasets must not be empty, such as
+            ``'train_dataloader'``.
 
     Returns:
         Runner: The runner.
 
     Raises:
         ImportError: If a package that the config needs is missing.
-        ValueError: If the neck or heads do not take what the backbone gives.
+        ValueError: If the neck or heads do not take what the backbone gives, or a
+            dataset is empty.
     """
     if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
-        # MMEngine's launcher and DDP wrapper take it for granted that there is a device
-        # to set; started here, the process group is left as it is.
-        torch.distributed.init_process_group('gloo')
-        # Threads of gloo that still run when the interpreter ends can abort it.
-        atexit.register(torch.distributed.destroy_process_group)
-        wrapper = cfg.get('model_wrapper_cfg') or dict(
-            type='MMDistributedDataParallel',
-            broadcast_buffers=False,
-            find_unused_parameters=cfg.get('find_unused_parameters', False),
-        )
-        cfg.model_wrapper_cfg = {**wrapper, 'device_ids': None}
+        _use_gloo(cfg)
     # MMEngine's logger writes to what is stdout while the runner is built; ours keeps
     # stdout for results.
     with redirect_stdout(sys.stderr):
         check_packages(cfg)
         runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     check_channels(unwrapped(runner.model))
+    for name in loaders:
+        refuse_empty_dataset(runner, name)
     return runner
+
+
+def _use_gloo(cfg: Config) -> None:
+    """Start distributed jobs on CPUs, for which MMEngine has no settings."""
+    # MMEngine's launcher and DDP wrapper take it for granted that there is a device to
+    # set; started here, the process group is left as it is.
+    torch.distributed.init_process_group('gloo')
+    # Threads of gloo that still run when the interpreter ends can abort it.
+    atexit.register(torch.distributed.destroy_process_group)
+    wrapper = cfg.get('model_wrapper_cfg') or dict(
+        type='MMDistributedDataParallel',
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
+    )
+    cfg.model_wrapper_cfg = {**wrapper, 'device_ids': None}
 
 
 def refuse_empty_dataset(runner: Runner, name: str) -> None:
@@ -123,7 +131,7 @@ def refuse_empty_dataset(runner: Runner, name: str) -> None:
 
     Args:
         runner (Runner): The runner.
-        name (str): ``'train_dataloader'``, ``'val_dataloader'`` or ``'test_dataloader'``.
+        name (str): One of :data:`LOADERS`.
 
     Raises:
         ValueError: If its dataset is empty; the message says where it looked.
@@ -145,12 +153,23 @@ def refuse_empty_dataset(runner: Runner, name: str) -> None:
         raise ValueError(f'{name}.dataset is empty; it looked in {", ".join(places)}')
 
 
+def load_whole_checkpoint(runner: Runner) -> None:
+    """Load the runner's ``load_from``.
+
+    Raises:
+        ValueError: If it does not fill the whole model.
+    """
+    runner.register_hook(FittingCheckpointHook())
+    runner.call_hook('before_run')
+    runner.load_or_resume()
+
+
 def runner_for_search(args: argparse.Namespace) -> Runner:
     """A runner with a checkpoint's weights, to search points on validation data.
 
     Args:
         args (argparse.Namespace): ``config``, ``checkpoint`` and those of
-            :func:`add_launch_arguments`.
+            ``mmdyn.utils.command_line.add_runner_arguments``.
 
     Returns:
         Runner: The runner; points found before are not offered.
@@ -159,22 +178,17 @@ def runner_for_search(args: argparse.Namespace) -> Runner:
         ValueError: If the config has no validation data, or not all weights are there.
     """
     cfg = load_config(args)
-    missing = [
-        name
-        for name in ('val_dataloader', 'val_evaluator', 'val_cfg')
-        if cfg.get(name) is None
-    ]
-    if missing:
-        raise ValueError(f'the search needs {", ".join(missing)} in {args.config}')
     cfg.load_from = args.checkpoint
-    set_loader_defaults(
-        cfg, ['val_dataloader', 'test_dataloader'], pin_memory=use_pinned_memory(args)
-    )
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
-    runner = build_runner(cfg)
-    refuse_empty_dataset(runner, 'val_dataloader')
-    runner.register_hook(FittingCheckpointHook())
-    runner.call_hook('before_run')
-    runner.load_or_resume()
+    needed = ('val_dataloader', 'val_evaluator', 'val_cfg')
+    require_settings(cfg, 'the search needs', *needed)
+    runner = build_runner(cfg, 'val_dataloader')
+    load_whole_checkpoint(runner)
     return runner
+
+
+def set_loader_defaults(*args, **kwargs) -> None:
+    """Temporary: load_config does it."""
+
+
+def use_pinned_memory(args) -> bool:
+    """Temporary: load_config does it."""

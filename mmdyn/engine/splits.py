@@ -1,4 +1,4 @@
-"""Images to choose something by, and others to report on what came of it."""
+"""Validation and test data without common images, for searches and their reports."""
 
 import numpy as np
 from mmengine.dataset import BaseDataset
@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader
 def split_loaders(runner: Runner) -> tuple[DataLoader, DataLoader]:
     """Dataloaders of validation data and of test data, with no image in both.
 
-    Of images that are both, every other one is left to the validation data, with a
-    warning, and the rest to the test data. Without test data, all are both.
+    Of images that are both, every other one stays in the validation data and the rest in
+    the test data, with a warning. Without test data, all images are both.
 
     Args:
         runner (Runner): A runner with a ``val_dataloader`` in its config.
@@ -22,11 +22,9 @@ def split_loaders(runner: Runner) -> tuple[DataLoader, DataLoader]:
     Raises:
         ValueError: If a dataset does not say which images it has.
     """
-    search_cfg, report_cfg = runner.cfg.val_dataloader, runner.cfg.get('test_dataloader')
-    if report_cfg is None:
-        report_cfg = search_cfg
-    search = DATASETS.build(search_cfg.dataset)
-    report = DATASETS.build(report_cfg.dataset)
+    cfgs = runner.cfg.val_dataloader, runner.cfg.get('test_dataloader')
+    cfgs = cfgs[0], cfgs[1] or cfgs[0]
+    search, report = (DATASETS.build(cfg.dataset) for cfg in cfgs)
     searched, reported = _images(search), _images(report)
     in_both = set(searched) & set(reported)
     shared = [image for image in searched if image in in_both]
@@ -36,31 +34,26 @@ def split_loaders(runner: Runner) -> tuple[DataLoader, DataLoader]:
             f'other one of them, reporting on the rest. Tests on all test data will '
             f'flatter what is found'
         )
-        # Of those that are in both, half is for the search alone.
         to_search = set(shared[::2])
-        to_report = set(shared) - to_search
-        _keep(search, [image not in to_report for image in searched])
-        _keep(report, [image not in to_search for image in reported])
-    return (
-        Runner.build_dataloader({**search_cfg, 'dataset': search}),
-        Runner.build_dataloader({**report_cfg, 'dataset': report}),
+        _leave_out(search, searched, set(shared) - to_search)
+        _leave_out(report, reported, to_search)
+    return tuple(
+        Runner.build_dataloader({**cfg, 'dataset': dataset})
+        for cfg, dataset in zip(cfgs, (search, report))
     )
 
 
 def _images(dataset: BaseDataset) -> list:
-    """What tells the images of a dataset apart: their files, or what they show."""
+    """What identifies the images of a dataset: their files, or else their pixels."""
     if not isinstance(dataset, BaseDataset):
         raise ValueError(
             f'a {type(dataset).__name__} does not say which images it has: images are '
             f'kept apart in datasets that are an mmengine.BaseDataset'
         )
     dataset.full_init()
-    images = []
-    for index in range(len(dataset)):
-        info = dataset.get_data_info(index)
-        images.append(info.get('img_path') or np.asarray(info['img']).tobytes())
-    return images
+    infos = map(dataset.get_data_info, range(len(dataset)))
+    return [i.get('img_path') or np.asarray(i['img']).tobytes() for i in infos]
 
 
-def _keep(dataset: BaseDataset, wanted: list[bool]) -> None:
-    dataset.get_subset_([index for index, keep in enumerate(wanted) if keep])
+def _leave_out(dataset: BaseDataset, images: list, unwanted: set) -> None:
+    dataset.get_subset_([i for i, image in enumerate(images) if image not in unwanted])

@@ -1,4 +1,4 @@
-"""Executed cost: multiply-accumulates of the operators that really ran."""
+"""Executed cost: multiply-accumulates (MACs) of the operators that really ran."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ def _cpu_attention_flops(query, key, value, *_, out_shape=None, **__) -> int:
 
 
 def _formulas_torch_lacks() -> dict:
-    """Torch counts the attention kernels of accelerators, but not that of CPUs."""
+    """Torch has formulas for the attention kernels of accelerators, but not of CPUs."""
     name = '_scaled_dot_product_flash_attention_for_cpu'
     if not hasattr(torch.ops.aten, name):  # before torch 2.2
         return {}
@@ -23,9 +23,9 @@ def _formulas_torch_lacks() -> dict:
 
 
 def _switch_fused_attention(enabled: bool) -> bool:
-    """Switch the fused kernels of nn.MultiheadAttention; returns how they were.
+    """Switch the fused kernels of nn.MultiheadAttention; returns the former state.
 
-    They hide their products from the counter; the plain path has the same ones.
+    They hide their matrix products from the counter; the plain path has the same ones.
     """
     if not hasattr(torch.backends, 'mha'):  # torch 2.1 cannot switch them
         return True
@@ -37,10 +37,10 @@ def _switch_fused_attention(enabled: bool) -> bool:
 class CostMeter:
     """Count the MACs of every operator that runs inside ``with`` blocks.
 
-    The meter may be entered again and again and adds up. It counts convolutions, linear
-    layers, matrix products and attention, as ``torch.utils.flop_counter`` knows them;
-    norms, activations, pooling and resizing are not counted. It slows small operators
-    down, so it is not for code whose time is being taken.
+    The meter adds up over all blocks. It counts convolutions, linear layers, matrix
+    products and attention by the formulas of ``torch.utils.flop_counter``; norms,
+    activations, pooling and resizing are not counted. It slows small operators down, so
+    latency must be measured without it.
 
     Attributes:
         macs (int): Multiply-accumulates so far.
@@ -73,7 +73,7 @@ class CostMeter:
 
     @property
     def macs_per_image(self) -> float:
-        """Mean MACs an image.
+        """Mean MACs per image.
 
         Raises:
             ValueError: If no image was counted.
@@ -97,7 +97,7 @@ def count_macs(model: nn.Module, shape: Sequence[int], **forward_arguments) -> i
         shape (Sequence[int]): Shape (C, H, W) of the image, in pixels. Its values are
             random: where the cost depends on them (thresholds, learned masks), so does
             the count.
-        **forward_arguments: What the model's ``forward`` needs beside the image.
+        **forward_arguments: Further arguments of the model's ``forward``.
 
     Returns:
         int: Multiply-accumulates of convolutions, linear layers and matrix products.

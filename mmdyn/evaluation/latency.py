@@ -1,11 +1,13 @@
-"""Time on the clock, measured side by side: what is compared takes turns."""
+"""Latency, measured alternately for everything that is to be compared."""
 
+import platform
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from mmengine.device import get_device
 from torch import nn
 
 from mmdyn.operating_point import OperatingPoint, at_operating_point
@@ -20,16 +22,16 @@ def time_alternately(
     warmup: int = 3,
     track: Callable[[Sequence], Iterable] = iter,
 ) -> np.ndarray:
-    """Time functions that take turns, so that a slow spell of the machine meets all.
+    """Time functions alternately, so that a slow period of the machine affects all.
 
     Args:
-        calls (Sequence[Callable[[], Any]]): What is timed, gradients off.
-        rounds (int): How often each is timed.
-        warmup (int): How often each is called before.
+        calls (Sequence[Callable[[], Any]]): The functions, run without gradients.
+        rounds (int): Number of times that each is timed.
+        warmup (int): Number of calls of each before.
         track (Callable): Wraps the rounds, to show progress.
 
     Returns:
-        np.ndarray: Milliseconds, of shape (rounds, number of calls).
+        np.ndarray: Milliseconds (rounds, number of calls).
     """
     samples = [[_timed(call)[0] for call in calls] for _ in track(range(warmup + rounds))]
     return np.array(samples[warmup:])
@@ -42,20 +44,19 @@ def measure_latency(
     batches: Sequence[dict],
     track: Callable[[Sequence], Iterable] = iter,
 ) -> list[dict[str, float]]:
-    """Time ``model.test_step`` at each operating point.
+    """Time ``model.test_step`` at each operating point, alternately on each batch.
 
-    The points take turns on each batch, so that a slow spell of the machine meets all of
-    them. Preprocessing and predictions are part of the time; loading data is not.
+    Preprocessing and predictions are part of the time; loading data is not.
 
     Args:
         model (nn.Module): A model with MMEngine's ``test_step``, in evaluation mode.
         points (Sequence[OperatingPoint]): Points that the model offers.
-        batches (Sequence[dict]): Batches as the dataloader gives them.
+        batches (Sequence[dict]): Batches of the dataloader.
         track (Callable): Wraps the batches that will be run, to show progress.
 
     Returns:
         list[dict[str, float]]: For each point, ``median`` and ``p90`` (90th percentile)
-        over batches of the milliseconds an image takes.
+        over batches of the milliseconds per image.
     """
     rounds = -(-_MIN_SAMPLES // len(batches))
     schedule = [batches[0], *batches * rounds]  # the first run only warms up
@@ -67,15 +68,22 @@ def measure_latency(
     return [dict(median=float(m), p90=float(p)) for m, p in zip(median, p90)]
 
 
+def describe_device() -> str:
+    """Name of the GPU, or kind of processor and number of threads."""
+    if get_device() == 'cuda':
+        return torch.cuda.get_device_name()
+    return f'{get_device()} ({platform.machine()}, {torch.get_num_threads()} threads)'
+
+
 def _time_batch(model: nn.Module, point: OperatingPoint, batch: dict) -> float:
-    """Milliseconds an image of the batch takes at the point."""
+    """Milliseconds per image of the batch at the point."""
     with at_operating_point(model, point):
         milliseconds, outputs = _timed(lambda: model.test_step(batch))
         return milliseconds / len(outputs)
 
 
 def _timed(call: Callable[[], Any]) -> tuple[float, Any]:
-    """Milliseconds that a call took, and what it returned."""
+    """Milliseconds that a call took, and its result."""
     _synchronize()
     start = time.perf_counter()
     result = call()

@@ -1,9 +1,12 @@
-"""What was measured at one operating point: the one record of it."""
+"""The record of what was measured at one operating point."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any
+
+from mmdyn.operating_point import OLD_NAMES, OperatingPoint
 
 
 @dataclass(frozen=True)
@@ -13,10 +16,12 @@ class PointResult:
     Args:
         name (str): Name of the point.
         metrics (Mapping[str, Any]): What the evaluator returned.
-        macs_per_image (float): Mean executed multiply-accumulates an image.
-        cost_ratio (float): Share of the MACs with nothing skipped.
+        macs_per_image (float): Mean executed multiply-accumulates per image.
+        cost_ratio (float): Share of the MACs of the dense point; NaN if unknown.
         latency_ms (Mapping[str, float]): ``median`` and ``p90`` of the milliseconds per
             image; empty where no time was taken.
+        settings (Mapping[str, Any]): Settings of the point. Reports do not write them.
+        run (str | None): Name of the run that it is from, in a report of several.
     """
 
     name: str
@@ -24,24 +29,20 @@ class PointResult:
     macs_per_image: float
     cost_ratio: float = math.nan
     latency_ms: Mapping[str, float] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    run: str | None = None
 
-    def __post_init__(self):
-        metrics = {name: to_python(value) for name, value in self.metrics.items()}
-        object.__setattr__(self, 'metrics', metrics)
+    @property
+    def point(self) -> OperatingPoint:
+        """The operating point; without settings if the result was read from a file."""
+        return OperatingPoint(self.name, self.settings)
 
-    def score(self, metric: str) -> float:
-        """The value of a metric; not a number where the evaluator gave none."""
-        return self.metrics.get(metric, math.nan)
+    def score(self, metric: str | None) -> float:
+        """The value of a metric; NaN where it was not measured or is not one number."""
+        value = self.metrics.get(metric)
+        return value if isinstance(value, Real) else math.nan
 
 
-def to_python(value):
-    """Turn what evaluators return into Python's own numbers, lists and strings."""
-    if value is None:  # how JSON files hold what is not a number
-        return math.nan
-    if isinstance(value, Mapping):
-        return {str(k): to_python(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [to_python(v) for v in value]
-    if hasattr(value, 'tolist'):  # tensors, arrays and NumPy scalars
-        return to_python(value.tolist())
-    return value if isinstance(value, (str, int, float)) else str(value)
+def current_name(name: str) -> str:
+    """Name of an operating point today, from files that may have an old one."""
+    return '+'.join(OLD_NAMES.get(part, part) for part in name.split('+'))

@@ -1,21 +1,92 @@
-"""The operating-point report: what each point costs and what it scores."""
+"""Reports of operating points: what each costs and scores, in one or several runs."""
 
-import csv
 import json
 import math
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from numbers import Real
 from pathlib import Path
 
-from mmdyn.evaluation.point_result import PointResult, to_python
-from mmdyn.visualization.curve import draw_curve, pareto_mask
+from mmdyn.evaluation.pareto import pareto_mask
+from mmdyn.evaluation.point_result import PointResult, current_name
+from mmdyn.evaluation.tables import Column, number_column, print_table, write_table
+from mmdyn.evaluation.tables import console_for_tables as console_for_tables
 
-STEM = 'operating_points'
-"""Name of the written files, less their suffix."""
+
+class Report:
+    """Operating points of one or several runs, ranked by one metric; a base class.
+
+    Attributes:
+        points (list[PointResult]): The points.
+        metric (str | None): The metric to draw and to rank by; more is better. ``None``:
+            nothing was measured.
+        dense_costs (list[float]): MACs per image with nothing skipped: of each run, or
+            one in common.
+        stem (str): Name of the written files, without their suffix.
+    """
+
+    points: list[PointResult]
+    metric: str | None
+    dense_costs: list[float]
+    stem: str
+    title: str
+
+    def scalar_metrics(self) -> list[str]:
+        """Names of the metrics that are one number at one point or more."""
+        values = [item for point in self.points for item in point.metrics.items()]
+        return list(dict.fromkeys(name for name, v in values if isinstance(v, Real)))
+
+    def scored_points(self) -> list[PointResult]:
+        """The points that have a value of the metric."""
+        return [p for p in self.points if not math.isnan(p.score(self.metric))]
+
+    def pareto(self) -> list[bool]:
+        """Marks of the points that :func:`pareto_mask` gives for MACs and metric."""
+        costs = [point.macs_per_image for point in self.points]
+        return pareto_mask(costs, [point.score(self.metric) for point in self.points])
+
+    def print(self) -> None:
+        """Print the table to stdout."""
+        caption = self._caption()
+        if self.metric is not None:
+            caption += f' *: no point is both cheaper and better in {self.metric}.'
+        print_table(self._columns(), self.title, caption)
+
+    def write(self, directory: str | Path) -> list[Path]:
+        """Write the table as a CSV file in an existing directory; returns the files.
+
+        Raises:
+            OSError: If a file cannot be written.
+        """
+        return [write_table(self._columns(), Path(directory) / f'{self.stem}.csv')]
+
+    def _caption(self) -> str:
+        raise NotImplementedError
+
+    def _columns(self) -> list[Column]:
+        points, names = self.points, [point.name for point in self.points]
+        columns = [Column('point', 'name', names)]
+        if any(point.run for point in points):
+            runs = [point.run for point in points]
+            columns = [Column('report', 'report', runs), Column('point', 'point', names)]
+        for name in self.scalar_metrics():
+            scores = [point.score(name) for point in points]
+            columns.append(number_column(name, name, scores, 2))
+        macs = [point.macs_per_image for point in points]
+        columns.append(number_column('MMACs', 'macs_per_image', macs, 2, unit=1e6))
+        ratios = [point.cost_ratio for point in points]
+        columns.append(number_column('cost', 'cost_ratio', ratios, 3))
+        if any(point.latency_ms for point in points):
+            for title, name in (('ms', 'median'), ('p90 ms', 'p90')):
+                times = [point.latency_ms.get(name, math.nan) for point in points]
+                columns.append(number_column(title, f'latency_ms_{name}', times, 3))
+        marks = [int(mark) for mark in self.pareto()]
+        title = '' if self.metric is None else '*'
+        return [*columns, Column(title, 'pareto', marks, lambda mark: '*' * mark)]
 
 
 @dataclass
-class OperatingPointReport:
+class OperatingPointReport(Report):
     """Results of all operating points of one model on one dataset.
 
     Args:
@@ -24,11 +95,14 @@ class OperatingPointReport:
         device (str): What it ran on.
         batch_size (int): Images in a batch while time was taken.
         dense_point (str): Name of the point at which nothing is skipped.
-        dense_macs_per_image (float): MACs an image at that point.
+        dense_macs_per_image (float): MACs per image at that point.
         metric (str | None): The metric to draw and to rank by; more is better. ``None``:
             the first one.
         untrained_points (list[str]): Names of the points that training does not reach.
         points (list[PointResult]): The results.
+
+    Raises:
+        ValueError: If the metric was not measured.
     """
 
     config: str | None
@@ -41,150 +115,96 @@ class OperatingPointReport:
     untrained_points: list[str] = field(default_factory=list)
     points: list[PointResult] = field(default_factory=list)
 
+    stem = 'operating_points'
+    title = 'Operating points'
+
     def __post_init__(self):
+        self.points = [
+            replace(
+                p, **_mapped(_python, dict(metrics=p.metrics, cost_ratio=p.cost_ratio))
+            )
+            for p in self.points
+        ]
         names = self.scalar_metrics()
         self.metric = self.metric or next(iter(names), None)
         if self.metric is not None and self.metric not in names:
             raise ValueError(f'unknown metric {self.metric!r}; measured: {names}')
 
-    def scalar_metrics(self) -> list[str]:
-        """Names of the metrics that are one number, at whichever points they exist."""
-        names = [
-            name
-            for point in self.points
-            for name, value in point.metrics.items()
-            if isinstance(value, Real)
-        ]
-        return list(dict.fromkeys(names))
-
-    def pareto(self) -> list[bool]:
-        """For each point, whether no other is cheaper and as good, or better and as
-        cheap."""
-        costs = [point.macs_per_image for point in self.points]
-        return pareto_mask(costs, [point.score(self.metric) for point in self.points])
+    @property
+    def dense_costs(self) -> list[float]:
+        return [self.dense_macs_per_image]
 
     @classmethod
     def load(cls, path: str | Path) -> 'OperatingPointReport':
-        """Read a report from its JSON file."""
-        content = json.loads(Path(path).read_text())
-        points = [
-            PointResult(**{**point, 'cost_ratio': to_python(point['cost_ratio'])})
-            for point in content.pop('points')
-        ]
-        return cls(**content, points=points)
-
-    def print(self) -> None:
-        """Print the table to stdout."""
-        console_for_tables().print(self._table())
-
-    def _table(self):
-        from rich.table import Table
-
-        metrics = self.scalar_metrics()
-        caption = (
-            f'{self.device}, batch size {self.batch_size}. Cost: share of the MACs at '
-            f'{self.dense_point}, where nothing is skipped. ms: time an image takes, '
-            f'median and 90th percentile over batches.'
-        )
-        if metrics:
-            caption += f' *: no point is both cheaper and better in {self.metric}.'
-        if self.untrained_points:
-            caption += (
-                f' Not trained, of use for their cost alone: '
-                f'{", ".join(self.untrained_points)}.'
-            )
-        table = Table(title='Operating points', caption=caption)
-        table.add_column('point')
-        for name in [*metrics, 'MMACs', 'cost', 'ms', 'p90 ms']:
-            table.add_column(name, justify='right')
-        table.add_column('*' if metrics else '')
-        marks = self.pareto() if metrics else [False] * len(self.points)
-        for point, marked in zip(self.points, marks):
-            table.add_row(
-                point.name,
-                *(cell(point.score(name), 2) for name in metrics),
-                f'{point.macs_per_image / 1e6:.2f}',
-                cell(point.cost_ratio, 3),
-                f'{point.latency_ms["median"]:.3f}',
-                f'{point.latency_ms["p90"]:.3f}',
-                '*' if marked else '',
-            )
-        return table
-
-    def write(self, directory: str | Path) -> list[Path]:
-        """Write ``operating_points.json``, ``.csv`` and, if there is a score, ``.png``.
-
-        Args:
-            directory (str | Path): An existing directory.
-
-        Returns:
-            list[Path]: The files written.
+        """Read a report from its JSON file or from the directory that holds it.
 
         Raises:
-            OSError: If a file cannot be written.
+            FileNotFoundError: If there is none.
+            ValueError: If the file is something else.
         """
-        path = Path(directory) / STEM
-        files = [path.with_suffix('.json'), path.with_suffix('.csv')]
-        text = json.dumps(_json(asdict(self)), indent=2, allow_nan=False)
-        files[0].write_text(text + '\n')
-        self._write_csv(files[1])
-        scored = [p for p in self.points if not math.isnan(p.score(self.metric))]
-        if scored:
-            files.append(path.with_suffix('.png'))
-            self._draw(files[2], scored)
-        return files
+        file = Path(path)
+        if file.is_dir():
+            file = file / f'{cls.stem}.json'
+        if not file.is_file():
+            raise FileNotFoundError(
+                f'{file} does not exist: a report is an {cls.stem}.json that '
+                f'tools/test.py writes, or the directory with one'
+            )
+        try:
+            content = json.loads(file.read_text())
+            content['dense_point'] = current_name(content['dense_point'])
+            untrained = content.get('untrained_points', [])
+            content['untrained_points'] = [current_name(name) for name in untrained]
+            points = [PointResult(**point) for point in content.pop('points')]
+            return cls(
+                **content,
+                points=[replace(p, name=current_name(p.name)) for p in points],
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f'{file} is not a report of tools/test.py ({type(error).__name__}: '
+                f'{error})'
+            ) from error
 
-    def _write_csv(self, path: Path) -> None:
-        metrics = self.scalar_metrics()
-        header = ['name', *metrics, 'macs_per_image', 'cost_ratio']
-        with path.open('w', newline='') as file:
-            writer = csv.writer(file)
-            writer.writerow([*header, 'latency_ms_median', 'latency_ms_p90'])
-            for point in self.points:
-                writer.writerow(
-                    [
-                        point.name,
-                        *(point.score(name) for name in metrics),
-                        point.macs_per_image,
-                        point.cost_ratio,
-                        point.latency_ms['median'],
-                        point.latency_ms['p90'],
-                    ]
-                )
+    def write(self, directory: str | Path) -> list[Path]:
+        """As in :class:`Report`, after a JSON file that :meth:`load` reads."""
+        names = 'name', 'metrics', 'macs_per_image', 'cost_ratio', 'latency_ms'
+        points = [{name: getattr(p, name) for name in names} for p in self.points]
+        content = _mapped(_json, {**vars(self), 'points': points})
+        path = Path(directory) / f'{self.stem}.json'
+        path.write_text(json.dumps(content, indent=2, allow_nan=False) + '\n')
+        return [path, *super().write(directory)]
 
-    def _draw(self, path: Path, points: list[PointResult]) -> None:
-        dense = [p for p in points if p.name == self.dense_point]
-        draw_curve(
-            [p.name for p in points],
-            [p.macs_per_image for p in points],
-            [p.score(self.metric) for p in points],
-            path,
-            metric=self.metric,
-            dense_macs=self.dense_macs_per_image,
-            dense_score=dense[0].score(self.metric) if dense else None,
+    def _caption(self) -> str:
+        caption = (
+            f'{self.device}, batch size {self.batch_size}. Cost: share of the MACs at '
+            f'{self.dense_point}, where nothing is skipped. ms: time per image, median '
+            f'and 90th percentile over batches.'
         )
+        if self.untrained_points:
+            names = ', '.join(self.untrained_points)
+            caption += f' Not trained, reported for their cost alone: {names}.'
+        return caption
 
 
-def console_for_tables():
-    """A console that keeps long names whole where the output is not a terminal."""
-    from rich.console import Console
-
-    console = Console()
-    # For a pipe or a file rich assumes 80 columns.
-    return console if console.is_terminal else Console(width=200)
-
-
-def cell(value: float, digits: int) -> str:
-    """A number in a table; a dash for what is not one."""
-    return '–' if math.isnan(value) else f'{value:.{digits}f}'
+def _python(value):
+    """A number, string or None as Python has it; None is how JSON files hold NaN."""
+    if value is None:
+        return math.nan
+    return value if isinstance(value, (str, int, float)) else str(value)
 
 
 def _json(value):
-    """Put null for what JSON has no number for."""
-    if isinstance(value, dict):
-        return {k: _json(v) for k, v in value.items()}
+    """A number or string as JSON has it, null for NaN and infinity."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _mapped(function: Callable, value):
+    """Apply a function to the values in mappings, lists, tensors and arrays."""
+    if isinstance(value, Mapping):
+        return {str(k): _mapped(function, v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_json(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+        return [_mapped(function, v) for v in value]
+    if hasattr(value, 'tolist'):  # tensors, arrays and NumPy scalars
+        return _mapped(function, value.tolist())
+    return function(value)

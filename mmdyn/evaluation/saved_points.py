@@ -1,4 +1,4 @@
-"""Operating points that a search found, in a file beside the checkpoint."""
+"""Operating points that a search found, in a sidecar file of the checkpoint."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,26 +6,20 @@ from typing import Any
 
 from torch import nn
 
+from mmdyn.evaluation.point_result import current_name
+from mmdyn.models.searchable import Searchable
 from mmdyn.operating_point import DynamicModule, OperatingPoint
 from mmdyn.utils.sidecar import read_sidecar, write_sidecar
 
 
 def points_file(checkpoint: str | Path) -> Path:
-    """Where the points of a checkpoint are: ``epoch_9.points.json`` for
-    ``epoch_9.pth``."""
+    """Sidecar file of a checkpoint: ``epoch_9.points.json`` of ``epoch_9.pth``."""
     return Path(checkpoint).with_suffix('.points.json')
 
 
 def outermost_dynamic_module(model: nn.Module) -> DynamicModule:
-    """The dynamic module that is not inside of another one.
-
-    Args:
-        model (nn.Module): A whole model or a bare backbone.
-
-    Raises:
-        ValueError: If there is none.
-    """
-    for module in model.modules():  # from the outside in
+    """The first dynamic module of a model, from the outside in; else a ``ValueError``."""
+    for module in model.modules():
         if isinstance(module, DynamicModule):
             return module
     raise ValueError(f'nothing in a {type(model).__name__} has operating points')
@@ -34,15 +28,12 @@ def outermost_dynamic_module(model: nn.Module) -> DynamicModule:
 def save_operating_points(
     checkpoint: str | Path, points: Sequence[OperatingPoint], **description: Any
 ) -> Path:
-    """Write points to the file beside a checkpoint.
+    """Write points to the sidecar file of the checkpoint that they were found for.
 
     Args:
-        checkpoint (str | Path): The checkpoint that they were found for.
-        points (Sequence[OperatingPoint]): The points; their settings are what JSON knows.
-        **description: What else a reader of the file may want to know.
-
-    Returns:
-        Path: The file.
+        checkpoint (str | Path): The checkpoint.
+        points (Sequence[OperatingPoint]): The points; settings in types of JSON.
+        **description: Notes for readers of the file, whose path is returned.
     """
     found = [dict(name=p.name, settings=dict(p.settings)) for p in points]
     content = dict(**description, points=found)
@@ -52,18 +43,18 @@ def save_operating_points(
 def load_operating_points(model: nn.Module, checkpoint: str | Path) -> int:
     """Make a model offer the points that were found for its checkpoint.
 
-    They come on top of the points that the model has of itself. If the checkpoint has
-    changed since the search, a warning says so and nothing is offered.
+    They are added to the model's own points. If the checkpoint has changed since the
+    search, a warning says so and nothing is offered.
 
     Args:
         model (nn.Module): The model.
         checkpoint (str | Path): The checkpoint.
 
     Returns:
-        int: How many points were found for it; 0 if there is no file of points beside it.
+        int: The number of points; 0 if there is no file of them.
 
     Raises:
-        ValueError: If a point cannot be the model's.
+        ValueError: If the model cannot offer one of them.
 
     Example:
         >>> load_operating_points(model, 'work_dirs/cnmm/epoch_15.pth')
@@ -73,6 +64,11 @@ def load_operating_points(model: nn.Module, checkpoint: str | Path) -> int:
     content = read_sidecar(points_file(checkpoint), checkpoint, consequence)
     if content is None:
         return 0
-    points = [OperatingPoint(p['name'], p['settings']) for p in content['points']]
-    outermost_dynamic_module(model).offer_points(points)
+    points = [
+        OperatingPoint(current_name(p['name']), p['settings']) for p in content['points']
+    ]
+    module = outermost_dynamic_module(model)
+    if not isinstance(module, Searchable):
+        raise ValueError(f'a {type(module).__name__} has no operating points to find')
+    module.offer_points(points)
     return len(points)

@@ -1,9 +1,11 @@
-"""Choosing an operating point from a report."""
+"""Selection of an operating point from a report."""
 
 import math
+import operator
 from pathlib import Path
 
-from mmdyn.evaluation.report import OperatingPointReport, PointResult
+from mmdyn.evaluation.point_result import PointResult
+from mmdyn.evaluation.report import OperatingPointReport
 
 
 def select_operating_point(
@@ -18,8 +20,8 @@ def select_operating_point(
     Args:
         report (OperatingPointReport | str | Path): A report, or its
             ``operating_points.json``.
-        max_macs (float | None): Most MACs an image may take on average.
-        max_latency_ms (float | None): Most milliseconds an image may take (median).
+        max_macs (float | None): Most MACs per image, on average.
+        max_latency_ms (float | None): Most milliseconds per image (median).
         min_metric (float | None): Least value of the metric. Where it is given, the
             cheapest point that reaches it is the best; otherwise the one that scores
             highest, the cheaper of two equals.
@@ -58,11 +60,11 @@ def select_operating_point(
     if not candidates:
         raise ValueError(f'no operating point has a value of {metric!r}')
     reasons = []
-    # In this order the message tells what is left after the limits before.
+    # The message names the limits before, which have left fewer candidates.
     for name, limit, value, best, keeps in (
-        ('max_macs', max_macs, macs, min, lambda v, limit: v <= limit),
-        ('max_latency_ms', max_latency_ms, latency, min, lambda v, limit: v <= limit),
-        (f'min_metric ({metric})', min_metric, score, max, lambda v, limit: v >= limit),
+        ('max_macs', max_macs, macs, min, operator.le),
+        ('max_latency_ms', max_latency_ms, latency, min, operator.le),
+        (f'min_metric ({metric})', min_metric, score, max, operator.ge),
     ):
         if limit is None:
             continue

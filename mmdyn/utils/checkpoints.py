@@ -1,9 +1,29 @@
 """Loading weights that fill the whole model, or not at all."""
 
+import warnings
+from copy import deepcopy
+
+import torch
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
 _MAX_LISTED = 10
+
+
+def check_weights(model: nn.Module, checkpoint: dict) -> None:
+    """Compare a checkpoint with a model, whose weights do not change.
+
+    Arguments and errors are those of :func:`load_weights_strictly`.
+    """
+    # Models may rename or resize what they load: it is loaded into a copy of the model
+    # that has shapes and no values.
+    empty = {id(t): torch.empty_like(t, device='meta') for t in model.buffers()}
+    for parameter in model.parameters():
+        values = torch.empty_like(parameter, device='meta')
+        empty[id(parameter)] = nn.Parameter(values, parameter.requires_grad)
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', message='for .*meta parameter')
+        load_weights_strictly(deepcopy(model, empty), checkpoint)
 
 
 def load_weights_strictly(model: nn.Module, checkpoint: dict) -> None:
@@ -35,8 +55,12 @@ def load_weights_strictly(model: nn.Module, checkpoint: dict) -> None:
         )
 
 
-def load_checkpoint_strictly(model: nn.Module, file: str) -> None:
-    """Load a checkpoint file; errors as of :func:`load_weights_strictly`."""
-    load_weights_strictly(
-        model, CheckpointLoader.load_checkpoint(file, map_location='cpu')
-    )
+def load_checkpoint_strictly(model: nn.Module, file: str) -> dict:
+    """Load a checkpoint file; errors as of :func:`load_weights_strictly`.
+
+    Returns:
+        dict: The checkpoint.
+    """
+    checkpoint = CheckpointLoader.load_checkpoint(file, map_location='cpu')
+    load_weights_strictly(model, checkpoint)
+    return checkpoint

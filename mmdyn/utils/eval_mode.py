@@ -1,4 +1,4 @@
-"""Running modules as in inference in the midst of training."""
+"""Inference in the middle of training."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,9 +9,9 @@ from torch import nn
 
 @contextmanager
 def eval_mode(*modules: nn.Module) -> Iterator[None]:
-    """Modules in evaluation mode, and no gradients, inside a ``with`` block.
+    """Evaluation mode and no gradients inside a ``with`` block.
 
-    Each module in them is in the mode it was in when the block ends.
+    At its end each submodule returns to the mode that it had.
     """
     modes = {m: m.training for module in modules for m in module.modules()}
     for module in modules:

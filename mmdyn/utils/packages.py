@@ -1,4 +1,4 @@
-"""Errors that name the package that a config needs, in place of those of imports."""
+"""Errors that name the package that a config needs."""
 
 import re
 from collections.abc import Iterator
@@ -15,15 +15,13 @@ PACKAGES = ('mmpretrain', 'mmseg', 'mmdet')
 
 
 def check_packages(cfg: Config) -> None:
-    """Import the package whose names a config uses, before a registry misses it.
+    """Import the package of a config's ``default_scope``, before a registry needs it.
 
-    Args:
-        cfg (Config): The config. A ``default_scope`` that mmdyn does not install is left
-            to MMEngine.
+    A scope that mmdyn does not install is left to MMEngine.
 
     Raises:
         ImportError: If the package or mmcv's operators are missing; the message says
-            what to install. What else its import raises passes.
+            what to install. Other errors of its import pass unchanged.
     """
     scope = cfg.get('default_scope')
     if scope in PACKAGES:
@@ -54,16 +52,16 @@ def _missing_packages_named(user: str) -> Iterator[None]:
 
 
 def _missing_package(error: ImportError) -> str | None:
-    """The package for want of which an import failed, if it is one we can help with."""
+    """The package whose absence made an import fail, if it is one of ours."""
     if error.name in OPERATORS:
         return 'mmcv.ops'
     package = error.name or _distribution_missed_by_mmengine(error)
-    # A module that a package which is there does not have is another matter.
+    # A module that an installed package does not have is another error.
     return package if package in PACKAGES and find_spec(package) is None else None
 
 
 def _distribution_missed_by_mmengine(error: ImportError) -> str | None:
-    """What the base ``mmdet::…`` of a config asks for, by its import name."""
+    """Import name of the package in a config's base such as ``mmdet::…``."""
     match = re.match(r'(\w+) is not installed, please install', str(error))
     names = {'mmsegmentation': 'mmseg'}
     return names.get(match[1], match[1]) if match else None

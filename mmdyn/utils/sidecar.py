@@ -1,4 +1,4 @@
-"""What was found for a checkpoint, in a file beside it that knows these very weights."""
+"""Sidecar files: results for a checkpoint, tied to its hash."""
 
 import hashlib
 import json
@@ -8,12 +8,7 @@ from typing import Any
 
 
 def write_sidecar(file: Path, checkpoint: str | Path, content: dict[str, Any]) -> Path:
-    """Write what was found for a checkpoint.
-
-    Args:
-        file (Path): Where to.
-        checkpoint (str | Path): The checkpoint.
-        content (dict[str, Any]): What JSON knows.
+    """Write results for a checkpoint as JSON, with the checkpoint's hash.
 
     Returns:
         Path: The file.
@@ -24,17 +19,17 @@ def write_sidecar(file: Path, checkpoint: str | Path, content: dict[str, Any]) -
 
 
 def read_sidecar(file: Path, checkpoint: str | Path, consequence: str) -> dict | None:
-    """Read what was found for a checkpoint.
+    """Read results for a checkpoint.
 
     Args:
         file (Path): The file.
         checkpoint (str | Path): The checkpoint.
-        consequence (str): What to warn of, and what helps, if the checkpoint has changed
-            since: how the message ends.
+        consequence (str): How the warning goes on if the checkpoint has changed since:
+            what follows and what helps.
 
     Returns:
         dict | None: The content; ``None`` if there is no file, or, with a warning, if it
-        is of other weights.
+        belongs to other weights.
     """
     if not file.is_file():
         return None

@@ -1,4 +1,4 @@
-"""What a model predicts at its operating points, side by side."""
+"""Grids of images with the predictions at several operating points."""
 
 import textwrap
 from collections.abc import Callable, Sequence
@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from mmdyn.visualization.style import macs_unit, new_figure
 
 PANEL = 3.2  # inches, the width of a panel
 TITLE = 0.5  # inches, the height of two lines
@@ -26,13 +28,12 @@ class Prediction(NamedTuple):
 
 
 class Row(NamedTuple):
-    """An image and what was predicted for it.
+    """An image and its predictions.
 
     Args:
         name (str): Name of the image.
         image (np.ndarray): The image, (H, W, 3), RGB in 0…255.
-        predictions (dict[str, Prediction]): The prediction at each operating point, by
-            the point's name.
+        predictions (dict[str, Prediction]): By the name of the operating point.
     """
 
     name: str
@@ -41,29 +42,28 @@ class Row(NamedTuple):
 
 
 def cost_writer(rows: Sequence[Row]) -> Callable[[int], str]:
-    """How to write MACs, in one unit for all predictions."""
-    largest = max(each.macs for row in rows for each in row.predictions.values())
-    unit, scale, digits = ('GMACs', 1e9, 3) if largest >= 1e9 else ('MMACs', 1e6, 2)
+    """A function that writes MACs, in one unit for all predictions."""
+    unit, scale = macs_unit(
+        max(each.macs for row in rows for each in row.predictions.values())
+    )
+    digits = 3 if unit == 'GMACs' else 2
     return lambda macs: f'{macs / scale:.{digits}f} {unit}'
 
 
 def draw_predictions(rows: Sequence[Row], path: str | Path) -> None:
-    """Draw a grid: a row for each image, the image first, then a column for each point.
+    """Draw a row for each image: the image first, then a column for each point.
 
-    A panel says what was executed for its own image, as this may depend on the image.
+    The title of a panel has the MACs of its own image, which the cost may depend on.
 
     Args:
         rows (Sequence[Row]): The images, with predictions at the same points.
         path (str | Path): Where to write the picture; the suffix tells the format.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     points, written = list(rows[0].predictions), cost_writer(rows)
     shapes = [row.image.shape[0] / row.image.shape[1] for row in rows]
-    width, height = PANEL * (1 + len(points)), PANEL * sum(shapes) + TITLE * len(rows)
-    figure = Figure(figsize=(width, height), layout='compressed')
-    FigureCanvasAgg(figure)
+    figure = new_figure(
+        PANEL * (1 + len(points)), PANEL * sum(shapes) + TITLE * len(rows), 'compressed'
+    )
     grid = figure.subplots(
         len(rows), 1 + len(points), squeeze=False, height_ratios=shapes
     )
@@ -72,7 +72,7 @@ def draw_predictions(rows: Sequence[Row], path: str | Path) -> None:
         for axes, point in zip(panels[1:], points):
             picture, macs = row.predictions[point]
             _show(axes, picture, f'{_wrapped(point)}\n{written(macs)}')
-    figure.savefig(path, dpi=200)
+    figure.savefig(path)
 
 
 def _wrapped(title: str) -> str:
@@ -82,5 +82,4 @@ def _wrapped(title: str) -> str:
 def _show(axes, picture: np.ndarray, title: str) -> None:
     axes.imshow(picture)
     axes.set_title(title, fontsize=10)
-    axes.set_xticks([])
-    axes.set_yticks([])
+    axes.set(xticks=[], yticks=[])

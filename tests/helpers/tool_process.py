@@ -23,7 +23,8 @@ _forking.set_forkserver_preload(
         'mmpretrain.datasets',
         'mmpretrain.evaluation',
         'mmpretrain.models',
-        'mmdyn.engine',
+        'mmdyn.engine.loops',
+        'mmdyn.engine.runner',
         'matplotlib.figure',
         'rich.progress',
     ]

@@ -1,6 +1,7 @@
 from types import SimpleNamespace
 
 import pytest
+import torch
 from torch import nn
 
 from mmdyn.engine.fitting_checkpoint_hook import FittingCheckpointHook
@@ -24,6 +25,25 @@ def test_whole_checkpoints_pass(model):
     check(model, {**state, 'unused': state['0.bias']})
     del state['1.num_batches_tracked']
     check(model, state)
+
+
+def test_weights_are_only_compared(model):
+    other = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)).state_dict()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    check(model, other)
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, before[key])
+
+
+def test_keys_that_a_model_renames_are_known():
+    class Renaming(nn.Linear):
+        def _load_from_state_dict(self, state_dict, prefix, *args):
+            state_dict[f'{prefix}weight'] = state_dict.pop(f'{prefix}w')
+            super()._load_from_state_dict(state_dict, prefix, *args)
+
+    check(
+        nn.Sequential(Renaming(2, 3)), {'0.w': torch.ones(3, 2), '0.bias': torch.ones(3)}
+    )
 
 
 def test_missing_keys_are_listed(model):

@@ -13,7 +13,8 @@ from mmengine.structures import BaseDataElement
 from torch import nn
 
 from mmdyn import DynamicModule, OperatingPoint, OperatingPointReport
-from mmdyn.engine.loops import OperatingPointTestLoop, OperatingPointValLoop
+from mmdyn.engine.loops import OperatingPointValLoop
+from mmdyn.engine.test_loop import OperatingPointTestLoop
 
 SIZE = 10
 
@@ -138,12 +139,12 @@ def test_chosen_points_in_their_order(tmp_path):
     assert report['points'][0]['cost_ratio'] == pytest.approx(2 / 3)
 
 
-def test_static_model_is_tested_once_as_full(tmp_path):
+def test_static_model_is_tested_once_as_dense(tmp_path):
     class Static(Layers):
         operating_points = (OperatingPoint('dense', dict(n=2)),)
 
     metrics = make_runner(tmp_path, Static()).test()
-    assert metrics['full/macs_per_image'] == 32 and metrics['count/layers'] == 2
+    assert metrics['dense/macs_per_image'] == 32 and metrics['count/layers'] == 2
     report = json.loads((tmp_path / 'operating_points.json').read_text())
     assert [(p['name'], p['cost_ratio']) for p in report['points']] == [('dense', 1.0)]
 
@@ -213,7 +214,7 @@ def test_timed_batches_come_from_all_over_the_dataset(tmp_path):
             return super().test_step(data)
 
     make_runner(tmp_path, Recording(), size=80, points=['layers=1', 'layers=3']).test()
-    # 20 batches twice; then every third, points taking turns, the first to warm up.
+    # 20 batches twice; then every third at both points alternately, one to warm up.
     assert timed[:40] == [4.0 * i for i in range(20)] * 2
     every_third = [12.0 * i for i in range(7)]
     assert timed[40:58:2] == timed[41:58:2] == [0.0, *every_third, 0.0]
@@ -268,6 +269,26 @@ def test_one_point_as_a_string(tmp_path):
     assert make_runner(tmp_path, points='layers=2').test()['count/layers'] == 2
 
 
+def test_dense_is_another_name_of_the_dense_point(tmp_path):
+    metrics = make_runner(tmp_path, points=['dense', 'layers=1']).test()
+    assert metrics['layers=3/count/layers'] == 3 == metrics['count/layers']
+    report = OperatingPointReport.load(tmp_path)
+    assert [p.name for p in report.points] == ['layers=3', 'layers=1']
+    assert report.dense_point == 'layers=3'
+
+
+def test_each_point_is_entered_once_a_pass(tmp_path):
+    entered = []
+
+    class Recording(Layers):
+        def activate(self, point):
+            entered.append(point.name)
+            super().activate(point)
+
+    make_runner(tmp_path, Recording(), kind='val', points=['layers=1']).val()
+    assert entered == ['layers=1', 'layers=3']  # and the former point again
+
+
 def test_results_are_printed_even_if_they_cannot_be_written(tmp_path, capsys):
     (tmp_path / 'operating_points.json').mkdir()
     with pytest.raises(OSError, match='printed above could not be written to'):
@@ -275,7 +296,7 @@ def test_results_are_printed_even_if_they_cannot_be_written(tmp_path, capsys):
     assert 'layers=3' in capsys.readouterr().out
 
 
-def test_point_in_force_comes_back_after_a_failure(tmp_path):
+def test_active_point_comes_back_after_a_failure(tmp_path):
     runner = make_runner(tmp_path)
     runner.model.set_operating_point('layers=2')
     runner.test_evaluator.process = lambda **_: 1 / 0
@@ -285,7 +306,7 @@ def test_point_in_force_comes_back_after_a_failure(tmp_path):
 
 
 class Shallow(Layers):
-    """Its weights do not allow two layers, nor, if told so, anything."""
+    """Its weights do not allow the refused points."""
 
     refused = ('layers=2',)
 

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmdyn import OperatingPointReport
-from mmdyn.evaluation.comparison import ReportComparison, load_report
+from mmdyn.evaluation.comparison import ReportComparison
 from mmdyn.evaluation.point_result import PointResult
+from mmdyn.visualization.curve import draw_report
 
 TOP1 = 'accuracy/top1'
 
@@ -58,20 +59,22 @@ points_of_a_report = st.lists(
 @given(st.lists(points_of_a_report, min_size=1, max_size=4))
 def test_joint_front_against_brute_force(pairs):
     reports = {str(i): scored(*of_one, dense=5.0) for i, of_one in enumerate(pairs)}
-    found = ReportComparison(reports).points
+    comparison = ReportComparison(reports)
+    found = comparison.points
     every = [pair for of_one in pairs for pair in of_one]
     assert len(found) == len(every)
-    for point, (score, macs) in zip(found, every):
+    for point, mark, (score, macs) in zip(found, comparison.pareto(), every):
         # The best at its cost, and better than all that is cheaper.
         best = score == max(s for s, m in every if m == macs)
         cheaper = max((s for s, m in every if m < macs), default=-1)
-        assert point.pareto == (best and score > cheaper)
-        assert (point.score(TOP1), point.result.macs_per_image) == (score, macs)
+        assert mark == (best and score > cheaper)
+        assert (point.score(TOP1), point.macs_per_image) == (score, macs)
 
 
 def test_points_keep_their_report_and_order(two):
-    found = [(p.report, p.result.name, p.pareto) for p in ReportComparison(two).points]
-    assert found == [
+    comparison = ReportComparison(two)
+    found = [(point.run, point.name) for point in comparison.points]
+    assert [(*pair, mark) for pair, mark in zip(found, comparison.pareto())] == [
         ('thresholds', 'exit=1', True),
         ('thresholds', 'exit=2', True),
         ('gates', 'soft', True),
@@ -92,8 +95,8 @@ def test_points_keep_their_report_and_order(two):
 def test_common_dense_cost_is_the_most_within_a_percent(dense, common):
     reports = {str(i): scored((1.0, 50.0), dense=macs) for i, macs in enumerate(dense)}
     comparison = ReportComparison(reports)
-    assert comparison.dense_macs == common
-    (ratio,) = {comparison.cost_ratio(point) for point in comparison.points[:1]}
+    assert comparison.dense_costs == ([*dense] if common is None else [common])
+    ratio = comparison.points[0].cost_ratio
     expected = math.nan if common is None else 50 / common
     assert ratio == pytest.approx(expected, nan_ok=True)
 
@@ -151,13 +154,14 @@ def test_csv_holds_the_same_numbers(two, tmp_path):
 
 
 def test_pictures_only_where_there_is_a_score(two, tmp_path):
-    files = ReportComparison(two).write(tmp_path)
-    assert [file.name for file in files] == ['comparison.csv', 'comparison.png']
-    assert files[1].read_bytes().startswith(b'\x89PNG')
+    (file,) = draw_report(ReportComparison(two), tmp_path)
+    assert file.name == 'comparison.png'
+    assert file.read_bytes().startswith(b'\x89PNG')
     two['blind'] = scored((math.nan, 1e6))
-    assert len(ReportComparison(two).write(tmp_path)) == 2
-    nothing = ReportComparison({'blind': two['blind']}).write(tmp_path)
-    assert [file.name for file in nothing] == ['comparison.csv']
+    assert len(draw_report(ReportComparison(two), tmp_path)) == 1
+    nothing = ReportComparison({'blind': two['blind']})
+    assert draw_report(nothing, tmp_path) == []
+    assert [file.name for file in nothing.write(tmp_path)] == ['comparison.csv']
 
 
 def test_metric_of_all_reports():
@@ -169,9 +173,8 @@ def test_metric_of_all_reports():
     other = report([('a', {'f1': 5.0}, 1e6)])
     comparison = ReportComparison({'first': first, 'other': other})
     assert comparison.metric == 'f1'
-    assert [p.pareto for p in comparison.points] == [False, False, True]
-    marks = [p.pareto for p in ReportComparison({'first': first}, 'f1').points]
-    assert marks == [True, True]
+    assert comparison.pareto() == [False, False, True]
+    assert ReportComparison({'first': first}, 'f1').pareto() == [True, True]
 
 
 def test_a_metric_that_is_a_list_elsewhere(capsys):
@@ -209,7 +212,10 @@ def test_no_common_metric():
 
 def test_load_from_file_or_directory(two, tmp_path):
     two['gates'].write(tmp_path)
-    loaded = [load_report(tmp_path), load_report(tmp_path / 'operating_points.json')]
+    loaded = [
+        OperatingPointReport.load(tmp_path),
+        OperatingPointReport.load(tmp_path / 'operating_points.json'),
+    ]
     for each in loaded:
         assert [p.name for p in each.points] == ['soft', 'dense']
         assert each.dense_macs_per_image == 4.02e6
@@ -218,9 +224,9 @@ def test_load_from_file_or_directory(two, tmp_path):
 
 def test_load_what_is_not_there(tmp_path):
     with pytest.raises(FileNotFoundError, match='operating_points.json does not exist'):
-        load_report(tmp_path)
+        OperatingPointReport.load(tmp_path)
     with pytest.raises(FileNotFoundError, match=r'other\.json does not exist'):
-        load_report(str(tmp_path / 'other.json'))
+        OperatingPointReport.load(str(tmp_path / 'other.json'))
 
 
 @pytest.mark.parametrize(
@@ -230,4 +236,4 @@ def test_load_what_is_not_there(tmp_path):
 def test_load_what_is_no_report(tmp_path, content):
     (tmp_path / 'operating_points.json').write_text(content)
     with pytest.raises(ValueError, match='is not a report of tools/test.py'):
-        load_report(tmp_path)
+        OperatingPointReport.load(tmp_path)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from mmdyn import OperatingPointReport, select_operating_point
+from mmdyn import OperatingPoint, OperatingPointReport, select_operating_point
 from mmdyn.evaluation.point_result import PointResult
+from mmdyn.visualization.curve import draw_report
 
 
 def point(name, score, macs, ms=1.0, **metrics):
@@ -65,10 +66,11 @@ def test_csv_holds_the_same_numbers(tmp_path):
     assert [float(row['accuracy/top1']) for row in rows] == [80.0, 75.0, 90.0]
     assert [float(row['cost_ratio']) for row in rows] == [0.25, 0.5, 1.0]
     assert float(rows[0]['latency_ms_p90']) == 0.5
+    assert [row['pareto'] for row in rows] == ['1', '0', '1']
 
 
 def test_picture_is_written(tmp_path):
-    path = make().write(tmp_path)[-1]
+    (path,) = draw_report(make(), tmp_path)
     assert path.name == 'operating_points.png'
     assert path.read_bytes().startswith(b'\x89PNG')
 
@@ -134,9 +136,9 @@ def test_not_a_number_is_kept_apart(tmp_path, capsys):
 @pytest.mark.parametrize('scores', [(float('nan'), 2.0), (2.0, float('nan'))])
 def test_only_points_with_a_score_are_drawn(tmp_path, scores):
     report = make([point('a', scores[0], 1e6), point('exit=3', scores[1], 4e6)])
-    assert report.write(tmp_path)[-1].suffix == '.png'
+    assert [path.suffix for path in draw_report(report, tmp_path)] == ['.png']
     nothing = make([point('a', float('nan'), 1e6)])
-    assert nothing.write(tmp_path)[-1].suffix == '.csv'
+    assert draw_report(nothing, tmp_path) == []
 
 
 def test_without_any_score(tmp_path, capsys):
@@ -144,6 +146,29 @@ def test_without_any_score(tmp_path, capsys):
     report.print()
     assert 'dense' in capsys.readouterr().out
     assert [path.suffix for path in report.write(tmp_path)] == ['.json', '.csv']
+    assert draw_report(report, tmp_path) == []
+
+
+def test_old_names_of_the_dense_point_are_read(tmp_path):
+    """Reports of mmdyn 0.1, in which the dense point was called ``full``."""
+    points = [point('budget=0.3+full', 80.0, 1e6), point('full', 90.0, 4e6)]
+    old = make(points, dense_point='full', untrained_points=['baseline'])
+    old.write(tmp_path)
+    assert '"full"' in (tmp_path / 'operating_points.json').read_text()
+    report = OperatingPointReport.load(tmp_path)
+    assert [each.name for each in report.points] == ['budget=0.3+dense', 'dense']
+    assert report.dense_point == 'dense' and report.untrained_points == ['dense']
+    assert select_operating_point(tmp_path / 'operating_points.json').name == 'dense'
+
+
+def test_settings_of_points_are_not_written(tmp_path):
+    exit = OperatingPoint('exit=1', dict(exit=1))
+    result = PointResult('exit=1', {}, 1e6, settings=exit.settings)
+    assert result.point == exit
+    make([result]).write(tmp_path)
+    (found,) = OperatingPointReport.load(tmp_path).points
+    assert found.settings == {} and found.latency_ms == {}
+    assert math.isnan(found.cost_ratio)
 
 
 def test_unwritable_directory(tmp_path):

@@ -1,10 +1,10 @@
-"""Calibrate what a trained classifier says of its own certainty, at each operating point.
+"""Calibrate the uncertainty of a trained classifier, at each operating point.
 
 Fits a temperature for each exit and chooses thresholds of conformal sets on the
-validation data of the config, and writes them beside the checkpoint, where the metric
-mmdyn.UncertaintyReport finds them in tools/test.py. Draws, on the test data, how often
-predictions are right that are so and so sure, before and after. Of images that are both
-validation and test data it calibrates on every other one, and draws the rest.
+validation data of the config, and writes them to a sidecar file of the checkpoint, where
+the metric mmdyn.UncertaintyReport finds them in tools/test.py. Draws reliability diagrams
+of the test data, before and after. Of images that are both validation and test data it
+calibrates on every other one, and draws the rest.
 
 example: python tools/analysis_tools/calibrate.py CONFIG CHECKPOINT --alpha 0.05
 """
@@ -15,39 +15,13 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import rich.progress
-from mmpretrain.models import ImageClassifier
-from rich.console import Console
-from rich.table import Table
 
-from mmdyn import (
-    OperatingPoint,
-    dense_operating_point,
-    load_operating_points,
-    operating_points,
-)
-from mmdyn.engine.runner import add_launch_arguments, runner_for_search
-from mmdyn.engine.splits import split_loaders
-from mmdyn.evaluation.report import console_for_tables
 from mmdyn.evaluation.uncertainty.conformal import METHODS
-from mmdyn.evaluation.uncertainty.metric import (
-    Calibration,
-    Predictions,
-    fit_calibration,
-    save_calibration,
-)
-from mmdyn.evaluation.uncertainty.predictions import predictions_at_points
-from mmdyn.evaluation.uncertainty.reliability import apply_temperature, reliability_bins
-from mmdyn.operating_point import find_operating_points
-from mmdyn.visualization.reliability import draw_reliability
+from mmdyn.utils.command_line import add_runner_arguments, tool_parser
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser = tool_parser(__doc__, 'config', 'checkpoint')
     parser.add_argument(
         '--alpha',
         type=float,
@@ -64,9 +38,10 @@ def parse_args() -> argparse.Namespace:
         '--draw',
         nargs='+',
         metavar='POINT',
-        help='operating points to draw (default: the one at which nothing is skipped)',
+        default=['dense'],
+        help='operating points to draw (default: dense, at which nothing is skipped)',
     )
-    add_launch_arguments(parser)
+    add_runner_arguments(parser)
     args = parser.parse_args()
     if not 0 < args.alpha < 1:
         parser.error(f'--alpha must lie in (0, 1), got {args.alpha}')
@@ -75,43 +50,45 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def print_calibration(
-    calibration: Calibration,
-    predictions: dict[OperatingPoint, Predictions],
-    notes: list[str],
-) -> None:
-    table = Table(title='Calibration')
-    table.add_column('point')
-    for name in ('exit', 'images', 'temperature', 'threshold'):
-        table.add_column(name, justify='right')
-    for point, said in predictions.items():
+def print_calibration(calibration, predictions: dict) -> None:
+    from mmdyn.evaluation.tables import Column, number_column, print_table
+
+    rows = []
+    for point, (_, _, exits) in predictions.items():
         temperatures = calibration.temperatures[point.name]
-        counts = np.bincount(said.exits, minlength=len(temperatures))
-        rows = zip(counts, temperatures, calibration.thresholds[point.name])
-        for exit, (count, temperature, threshold) in enumerate(rows, 1):
+        counts = np.bincount(exits, minlength=len(temperatures))
+        values = zip(counts, temperatures, calibration.thresholds[point.name])
+        for exit, (count, temperature, threshold) in enumerate(values, 1):
             if count:
-                number = str(exit) if len(temperatures) > 1 else ''
-                values = f'{temperature:.3f}', f'{threshold:.4f}'
-                table.add_row(point.name, number, str(count), *values)
+                number = exit if len(temperatures) > 1 else np.nan
+                rows.append((point.name, number, count, temperature, threshold))
+    points, exits, counts, temperatures, thresholds = zip(*rows)
     share = 100 * (1 - calibration.alpha)
-    table.caption = (
-        f'images: validation images that leave there, if any do. A set holds the classes '
-        f'with a probability of at least 1 - threshold; {share:g} % of the sets should '
-        f'hold the true class.'
+    print_table(
+        [
+            Column('point', 'point', points),
+            number_column('exit', 'exit', exits, 0),
+            number_column('images', 'images', counts, 0),
+            number_column('temperature', 'temperature', temperatures, 3),
+            number_column('threshold', 'threshold', thresholds, 4),
+        ],
+        title='Calibration',
+        caption=f'images: validation images that leave there, if any do. A set holds the '
+        f'classes with a probability of at least 1 - threshold; {share:g} % of the sets '
+        f'should hold the true class.',
     )
-    console_for_tables().print(table)
-    for note in notes:
-        print(note)
 
 
-def draw(
-    path: Path, predictions: dict[OperatingPoint, Predictions], calibration: Calibration
-) -> None:
+def draw(path: Path, predictions: dict, calibration) -> None:
+    from mmdyn.evaluation.uncertainty.reliability import reliability_bins
+    from mmdyn.evaluation.uncertainty.temperature import apply_temperature
+    from mmdyn.visualization.reliability import draw_reliability
+
     curves = {}
-    for point, each in predictions.items():
-        temperatures = np.array(calibration.temperatures[point.name])[each.exits]
-        chosen = each.log_probabilities[each.exits, np.arange(len(each.labels))]
-        correct = chosen.argmax(axis=1) == each.labels
+    for point, (log_probabilities, labels, exits) in predictions.items():
+        temperatures = np.array(calibration.temperatures[point.name])[exits]
+        chosen = log_probabilities[exits, np.arange(len(labels))]
+        correct = chosen.argmax(axis=1) == labels
         for name, divisor in (
             ('before', np.ones_like(temperatures)),
             ('after', temperatures),
@@ -123,17 +100,25 @@ def draw(
 
 def main() -> None:
     args = parse_args()
+    import rich.progress
+    from mmpretrain.models import ImageClassifier
+    from rich.console import Console
+
+    from mmdyn.engine.runner import runner_for_search
+    from mmdyn.engine.splits import split_loaders
+    from mmdyn.evaluation.saved_points import load_operating_points
+    from mmdyn.evaluation.uncertainty.calibration import save_calibration
+    from mmdyn.evaluation.uncertainty.fitting import fit_calibration
+    from mmdyn.evaluation.uncertainty.predictions import predictions_at_points
+    from mmdyn.operating_point import find_operating_points, operating_points
+
     try:
         runner = runner_for_search(args)
         model = runner.model.eval()
         if not isinstance(model, ImageClassifier):
             raise ValueError(f'this calibrates classifiers, got a {type(model).__name__}')
-        load_operating_points(model, args.checkpoint)
         searched = load_operating_points(model, args.checkpoint)
-        offered = operating_points(model)
-        drawn = find_operating_points(
-            model, args.draw or [dense_operating_point(model).name]
-        )
+        drawn = find_operating_points(model, args.draw)
         validation, test = split_loaders(runner)
         if searched:
             runner.logger.warning(
@@ -141,10 +126,14 @@ def main() -> None:
                 f'calibrate on others (--cfg-options val_dataloader.dataset.indices=…)'
             )
         track = partial(rich.progress.track, transient=True, console=Console(stderr=True))
-        predictions = predictions_at_points(model, offered, validation, track)
+        predictions = predictions_at_points(
+            model, operating_points(model), validation, track
+        )
         calibration, notes = fit_calibration(predictions, args.alpha, args.method)
         file = save_calibration(args.checkpoint, calibration)
-        print_calibration(calibration, predictions, notes)
+        print_calibration(calibration, predictions)
+        for note in notes:
+            print(note)
         unseen = predictions_at_points(model, drawn, test, track)
     except ValueError as error:
         sys.exit(str(error))

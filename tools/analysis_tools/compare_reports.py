@@ -14,14 +14,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmdyn import OperatingPointReport
-from mmdyn.evaluation.comparison import ReportComparison, load_report
+from mmdyn.utils.command_line import tool_parser
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument('reports', nargs='+', metavar='[NAME=]REPORT', help='the reports')
     parser.add_argument(
         '--out-dir',
@@ -50,24 +47,29 @@ def name_and_path(argument: str) -> tuple[str, Path]:
     return name or folder.resolve().name, path
 
 
-def load_reports(arguments: Sequence[str]) -> dict[str, OperatingPointReport]:
-    """The reports by their names."""
-    reports = {}
+def named_paths(arguments: Sequence[str]) -> dict[str, Path]:
+    paths = {}
     for name, path in map(name_and_path, arguments):
-        if name in reports:
+        if name in paths:
             raise ValueError(
                 f'two reports are named {name!r}: tell them apart with NAME={path}'
             )
-        reports[name] = load_report(path)
-    return reports
+        paths[name] = path
+    return paths
 
 
 def main() -> None:
     args = parse_args()
+    from mmdyn.evaluation.comparison import ReportComparison
+    from mmdyn.evaluation.report import OperatingPointReport
+    from mmdyn.visualization.curve import draw_report
+
     try:
-        comparison = ReportComparison(load_reports(args.reports), args.metric)
+        paths = named_paths(args.reports)
+        reports = {name: OperatingPointReport.load(path) for name, path in paths.items()}
+        comparison = ReportComparison(reports, args.metric)
         args.out_dir.mkdir(parents=True, exist_ok=True)
-        files = comparison.write(args.out_dir)
+        files = [*comparison.write(args.out_dir), *draw_report(comparison, args.out_dir)]
     except (OSError, ValueError) as error:
         sys.exit(str(error))
     comparison.print()

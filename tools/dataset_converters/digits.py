@@ -32,7 +32,6 @@ examples:
   python tools/dataset_converters/digits.py data/digits-voc --layout voc
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +40,8 @@ from PIL import Image
 from scene_layouts import write_cityscapes, write_voc
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
+
+from mmdyn.utils.command_line import tool_parser
 
 VAL_SHARE = 0.2
 SEED = 0
@@ -79,9 +80,7 @@ LAYOUTS = {'imagenet': write_imagenet, 'cityscapes': write_cityscapes, 'voc': wr
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument('out', type=Path, help='folder to write, made if missing')
     parser.add_argument(
         '--layout',

@@ -9,8 +9,6 @@ files, are to validate on: 68,293, 4,964 and 26,032 images. (JEI-DNN, Regol et a
 example: python tools/dataset_converters/svhn.py data/svhn --mat-dir downloads
 """
 
-import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +16,8 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 from scipy.io import loadmat
+
+from mmdyn.utils.command_line import exit_on, tool_parser
 
 VAL_SHARE = 0.05
 HOME = 'http://ufldl.stanford.edu/housenumbers/'
@@ -79,9 +79,7 @@ def convert(mat_dir: Path, out: Path) -> dict[str, int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument('out', type=Path, help='folder to write, made if missing')
     parser.add_argument(
         '--mat-dir',
@@ -90,10 +88,8 @@ def main() -> None:
         help=f'folder of {" and ".join(FILES.values())} (default: OUT)',
     )
     args = parser.parse_args()
-    try:
+    with exit_on(FileNotFoundError):
         sizes = convert(args.mat_dir or args.out, args.out)
-    except FileNotFoundError as error:
-        sys.exit(str(error))
     print(
         f'{args.out}: {sizes["train"]} training, {sizes["val"]} validation and '
         f'{sizes["test"]} test images'

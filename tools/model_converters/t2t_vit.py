@@ -11,19 +11,16 @@ init_cfg=dict(type='Pretrained', checkpoint=DST, prefix='backbone.').
 example: python tools/model_converters/t2t_vit.py T2T_ViT_7.pth.tar t2t-vit-7.pth
 """
 
-import argparse
 import re
 import sys
 from pathlib import Path
 
-import torch
-from mmengine.runner.checkpoint import CheckpointLoader
-from torch import Tensor
+from mmdyn.utils.command_line import tool_parser
 
 PERFORMER_WEIGHTS = ('tokens_to_token.attention1.w', 'tokens_to_token.attention2.w')
 
 _AFFINE = r'(weight|bias)'
-# Their keys, as patterns, and ours; what no pattern matches is of another network.
+# Their keys, as patterns, and ours; other keys belong to another network.
 RENAMED = [
     (re.compile(pattern), name)
     for pattern, name in (
@@ -48,7 +45,7 @@ RENAMED = [
 ]
 
 
-def unwrapped(checkpoint: dict) -> dict[str, Tensor]:
+def unwrapped(checkpoint: dict) -> dict:
     """The weights in a checkpoint, by their names in the authors' model."""
     for wrapper in ('state_dict_ema', 'state_dict', 'net'):
         if wrapper in checkpoint:
@@ -57,7 +54,7 @@ def unwrapped(checkpoint: dict) -> dict[str, Tensor]:
     return {key.removeprefix('module.'): value for key, value in checkpoint.items()}
 
 
-def convert(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+def convert(state_dict: dict) -> dict:
     """Rename the weights of a T2T-ViT.
 
     Args:
@@ -98,12 +95,14 @@ def _listed(keys: list[str], most: int = 3) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument('src', metavar='SRC', help="the authors' checkpoint")
     parser.add_argument('dst', metavar='DST', type=Path, help='file to write')
     args = parser.parse_args()
+
+    import torch
+    from mmengine.runner.checkpoint import CheckpointLoader
+
     try:
         checkpoint = CheckpointLoader.load_checkpoint(args.src, map_location='cpu')
         converted = convert(unwrapped(checkpoint))

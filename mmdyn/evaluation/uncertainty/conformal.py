@@ -1,4 +1,4 @@
-"""Sets of classes that hold the right one with a chosen probability.
+"""Conformal sets: classes that include the true one with a chosen probability.
 
 Jointly-Learned Exit and Inference (JEI-DNN), Regol et al., Eqs. 2 and 10 and Appendix
 9.3. The score of a class is 1 − its probability; a set holds the classes whose score is
@@ -14,32 +14,41 @@ METHODS = ('general', 'ims', 'strict', 'gated')
 """Ways of choosing the threshold of each exit, by the paper's names for them."""
 
 MIN_SAMPLES = 20
-"""Fewest validation images for which ``gated`` gives an exit a threshold of its own. For
-a coverage of 95 % there is none with fewer than 19 but that of all classes."""
+"""Fewest validation images for which ``gated`` gives an exit a threshold of its own. With
+fewer than 19, a coverage of 95 % needs a threshold that admits all classes."""
 
-# Products and means must not be off by one image because of rounding.
+# Products must not be off by one image because of rounding.
 _ROUNDING = 1e-9
+
+
+def check_alpha(alpha: float) -> None:
+    """Raise a ``ValueError`` for a share that is not in (0, 1)."""
+    if not 0 < alpha < 1:
+        raise ValueError(f'alpha must lie in (0, 1), got {alpha}')
+
+
+def check_method(method: str) -> None:
+    """Raise a ``ValueError`` for what is not in :data:`METHODS`."""
+    if method not in METHODS:
+        raise ValueError(f'unknown method {method!r}; valid ones: {", ".join(METHODS)}')
 
 
 def conformal_threshold(scores: np.ndarray, alpha: float) -> float:
     """The threshold at which sets hold the true class with a probability of 1 − α.
 
-    It is the ⌈(n + 1)(1 − α)⌉-th smallest score rather than a plain quantile, since a new
-    image is one more of n + 1: so the probability is at least 1 − α for any number of
-    images, over the draw of these and the new one.
+    It is the ⌈(n + 1)(1 − α)⌉-th smallest score rather than a plain quantile: a new image
+    is one of n + 1. So the probability is at least 1 − α for any n, over the draw of all.
+
+    Where n is too small it is 1, which admits all classes.
 
     Args:
         scores (np.ndarray): 1 − the probability of the true class of n images (n,).
         alpha (float): Share of sets that may lack the true class, in (0, 1).
 
-    Returns:
-        float: The threshold; 1, which lets all classes in, where n is too small.
-
     Raises:
         ValueError: If there are no scores, or alpha is outside of (0, 1).
     """
-    if not 0 < alpha < 1:
-        raise ValueError(f'alpha must lie in (0, 1), got {alpha}')
+    check_alpha(alpha)
     scores = np.sort(np.asarray(scores, dtype=float))
     if not len(scores):
         raise ValueError('there are no scores to take a threshold of')
@@ -49,7 +58,7 @@ def conformal_threshold(scores: np.ndarray, alpha: float) -> float:
 
 @dataclass(frozen=True)
 class ConformalThresholds:
-    """The thresholds of M exits, and how many images they rest on.
+    """The thresholds of M exits, and the number of images behind each.
 
     Args:
         thresholds (np.ndarray): Of each exit (M,), in [0, 1].
@@ -67,13 +76,13 @@ def conformal_thresholds(
 ) -> ConformalThresholds:
     """Choose a threshold for each exit (JEI-DNN, Appendix 9.3).
 
-    - ``general``: one threshold for all exits, of each image's score where it leaves. Its
-      coverage holds over all images, not for those of each exit.
-    - ``ims``: that of each exit's scores of all images, wherever they leave. Its coverage
-      holds where all images leave at one exit; those that leave because they are easy
-      are covered more often, the rest less often.
-    - ``strict``: that of the images that leave at the exit, so its coverage holds for the
-      images of each exit; 0 where nobody leaves, which lets only certain classes in.
+    - ``general``: one threshold for all exits, from each image's score at the exit where
+      it leaves. Its coverage holds over all images, not for those of each exit.
+    - ``ims``: from the exit's scores of all images, wherever they leave. Its coverage
+      holds where all images leave at one exit. Otherwise easy images, which leave early,
+      are covered more often and the others less often.
+    - ``strict``: from the images that leave at the exit, so its coverage holds for the
+      images of each exit; 0 where no image leaves, which admits only certain classes.
     - ``gated``: as ``strict``, but the threshold of ``general`` where fewer than
       :data:`MIN_SAMPLES` images leave.
 
@@ -81,18 +90,13 @@ def conformal_thresholds(
         method (str): One of :data:`METHODS`.
         scores (np.ndarray): 1 − the probability of the true class, at each of M exits for
             each of N validation images, (M, N).
-        exits (np.ndarray): Where each image leaves (N,), from 0.
+        exits (np.ndarray): Exit at which each image leaves (N,), from 0.
         alpha (float): Share of sets that may lack the true class, in (0, 1).
 
-    Returns:
-        ConformalThresholds: The thresholds.
-
     Raises:
-        ValueError: If the method is unknown, there are no images, alpha is outside of
-            (0, 1), or an exit does not exist.
+        ValueError: If there are no images, or an argument is not as described.
     """
-    if method not in METHODS:
-        raise ValueError(f'unknown method {method!r}; valid ones: {", ".join(METHODS)}')
+    check_method(method)
     scores, exits = np.asarray(scores, dtype=float), np.asarray(exits, dtype=int)
     if scores.ndim != 2 or exits.shape != scores.shape[1:]:
         raise ValueError(
@@ -119,20 +123,17 @@ def prediction_sets(
 ) -> np.ndarray:
     """The classes whose score is at most the threshold of the exit (JEI-DNN, Eq. 10).
 
-    The paper has them below it. A score at the threshold must be let in for the coverage
-    to hold whatever the scores: with many equal ones, a whole group would be left out.
+    The paper requires a score below the threshold. A score at it is admitted here, which
+    keeps the coverage where many scores are equal.
 
     Args:
-        probabilities (np.ndarray): Of K classes for each of N images, (N, K), at the exit
-            where the image leaves.
-        exits (np.ndarray): Where each image leaves (N,), from 0.
+        probabilities (np.ndarray): Of K classes for each of N images (N, K), at its exit.
+        exits (np.ndarray): Exit at which each image leaves (N,), from 0; one that does
+            not exist raises a ``ValueError``.
         thresholds (np.ndarray): Of each exit (M,).
 
     Returns:
         np.ndarray: Whether each class is in the set of each image, booleans (N, K).
-
-    Raises:
-        ValueError: If an exit does not exist.
     """
     exits, thresholds = np.asarray(exits, dtype=int), np.asarray(thresholds)
     _check_exits(exits, len(thresholds))
@@ -140,39 +141,7 @@ def prediction_sets(
     return scores <= thresholds[exits][:, None]
 
 
-def coverage(sets: np.ndarray, labels: np.ndarray) -> float:
-    """Share of images whose set holds the true class, in [0, 1] (JEI-DNN, Eq. 2).
-
-    Args:
-        sets (np.ndarray): Booleans (N, K).
-        labels (np.ndarray): True classes (N,), from 0.
-
-    Raises:
-        ValueError: If there are no images.
-    """
-    _check_some(sets)
-    return float(np.asarray(sets)[np.arange(len(sets)), labels].mean())
-
-
-def inefficiency(sets: np.ndarray) -> float:
-    """Mean number of classes in a set; less is better (JEI-DNN, Eq. 2).
-
-    Args:
-        sets (np.ndarray): Booleans (N, K).
-
-    Raises:
-        ValueError: If there are no images.
-    """
-    _check_some(sets)
-    return float(np.asarray(sets).sum(axis=1).mean())
-
-
 def _check_exits(exits: np.ndarray, number: int) -> None:
     outside = sorted(set(exits[(exits < 0) | (exits >= number)].tolist()))
     if outside:
         raise ValueError(f'exits must lie in 0…{number - 1}, got {outside}')
-
-
-def _check_some(sets: np.ndarray) -> None:
-    if not len(sets):
-        raise ValueError('there are no images to evaluate sets on')

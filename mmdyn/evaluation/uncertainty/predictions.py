@@ -1,35 +1,52 @@
-"""What a classifier says at an operating point, at all exits that an image may take."""
+"""Predictions of a classifier at operating points, with those of all exits."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from mmpretrain.models import ImageClassifier
 
-from mmdyn.evaluation.uncertainty.metric import Predictions, log_of_scores
+from mmdyn.evaluation.uncertainty.temperature import log_of_scores
 from mmdyn.operating_point import DynamicModule, OperatingPoint, at_operating_point
+
+
+class Predictions(NamedTuple):
+    """Predictions for N images at an operating point with M exits.
+
+    Where all images take the same path (one exit, a budget), M is 1.
+
+    Args:
+        log_probabilities (np.ndarray): Of K classes at each exit for each image,
+            (M, N, K).
+        labels (np.ndarray): Classes of the images (N,), from 0.
+        exits (np.ndarray): Exit at which each image leaves (N,), from 0.
+    """
+
+    log_probabilities: np.ndarray
+    labels: np.ndarray
+    exits: np.ndarray
 
 
 @torch.no_grad()
 def predictions_at_points(
-    model: ImageClassifier,
+    model,
     points: Sequence[OperatingPoint],
     batches: Iterable,
     track: Callable[[Iterable], Iterable] = iter,
 ) -> dict[OperatingPoint, Predictions]:
     """Run a classifier on images at operating points.
 
-    Exits say the same at all points of a network with exits, so one run of all exits
-    serves all points that are an exit or a rule who leaves where. Others run themselves.
+    One run of all exits serves all points that only choose an exit for each image, as
+    the logits of an exit are the same at each of them. Other points run by themselves.
 
     Args:
-        model (ImageClassifier): The model, in evaluation mode.
+        model (ImageClassifier): A classifier of mmpretrain, in evaluation mode.
         points (Sequence[OperatingPoint]): Some of its operating points.
-        batches (Iterable): What its dataloader gives, with one label an image.
-        track (Callable): What shows the progress of a run over the batches.
+        batches (Iterable): Batches of its dataloader, with one label per image.
+        track (Callable): Wraps the batches, to show progress.
 
     Returns:
-        dict[OperatingPoint, Predictions]: With one exit where images cannot choose.
+        dict[OperatingPoint, Predictions]: The predictions, point by point.
 
     Raises:
         ValueError: If there are no images, or not one label for each.
@@ -41,7 +58,7 @@ def predictions_at_points(
         logits, labels = _collect(model, track(batches), _logits_of_exits)
         for point in together:
             exits = model.exits_at(point, torch.from_numpy(logits)).numpy()
-            if 'exit' in point.settings:  # no image can choose
+            if 'exit' in point.settings:  # the same for all images
                 found[point] = Predictions(logits[exits[:1]], labels, 0 * exits)
             else:
                 found[point] = Predictions(logits, labels, exits)
@@ -49,8 +66,7 @@ def predictions_at_points(
         if point not in found:
             with at_operating_point(model, point):
                 logits, labels = _collect(model, track(batches), _predicted)
-            none = np.zeros(len(labels), dtype=int)
-            found[point] = Predictions(logits, labels, none)
+            found[point] = Predictions(logits, labels, np.zeros(len(labels), dtype=int))
     return {point: found[point] for point in points}
 
 

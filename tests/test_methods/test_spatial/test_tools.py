@@ -73,7 +73,7 @@ def test_report_leaves_out_the_untrained_point(trained_spatial, digits, tmp_path
     assert report['untrained_points'] == ['dense']
     assert report['dense_macs_per_image'] > 0
     shown = ' '.join(done.stdout.split())
-    assert 'Not trained, of use for their cost alone: dense.' in shown
+    assert 'Not trained, reported for their cost alone: dense.' in shown
 
 
 def ponder(folder, digits, tmp_path, point, image=None):

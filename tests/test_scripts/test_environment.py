@@ -2,27 +2,32 @@ import importlib.util
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from helpers.paths import ROOT
 
-SCRIPT = Path(__file__).resolve().parents[2] / 'tools' / 'dev' / 'environment.py'
-spec = importlib.util.spec_from_file_location('environment', SCRIPT)
-environment = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(environment)
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / 'scripts' / f'{name}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+environment, build_mmcv_ops = load('environment'), load('build_mmcv_ops')
 
 
 @pytest.fixture
 def root(tmp_path):
     """A project with both environments, of Python 3.11, as yet without stamps."""
     (tmp_path / 'requirements').mkdir()
-    for name in ('constraints', 'demo', 'test', 'upstream-constraints', 'upstream'):
+    for name in ('constraints', 'demo', 'test', 'upstream', 'overrides'):
         (tmp_path / 'requirements' / f'{name}.txt').write_text(f'{name}==1\n')
     (tmp_path / 'setup.py').write_text('setup()\n')
     for venv in (tmp_path / '.venv', tmp_path / '.venv-upstream'):
         (venv / 'bin').mkdir(parents=True)
         (venv / 'bin' / 'python').touch()
-        (venv / 'pyvenv.cfg').write_text('home = /usr\nversion = 3.11.7\n')
+        (venv / 'pyvenv.cfg').write_text('home = /usr\nversion_info = 3.11.7\n')
     return tmp_path
 
 
@@ -52,6 +57,8 @@ def test_python_3_12_is_for_the_default_stack_only():
 
 def test_venv_version_is_read_from_its_configuration(root):
     assert environment.venv_version(root / '.venv') == '3.11'
+    (root / '.venv' / 'pyvenv.cfg').write_text('version = 3.10.1\n')  # as pip's venv says
+    assert environment.venv_version(root / '.venv') == '3.10'
 
 
 def test_venv_without_an_interpreter_has_no_version(root):
@@ -65,68 +72,93 @@ def test_environment_without_a_stamp_is_out_of_date(root):
 
 
 def test_test_environment_serves_the_demo_but_not_the_reverse(root):
-    environment.write_stamps(root, 'demo', '3.11')
+    environment.write_stamp(root, 'demo', '3.11')
     assert environment.is_current(root, 'demo', '3.11')
     assert not environment.is_current(root, 'test', '3.11')
-    environment.write_stamps(root, 'test', '3.11')
+    environment.write_stamp(root, 'test', '3.11')
     assert environment.is_current(root, 'demo', '3.11')
     assert environment.is_current(root, 'test', '3.11')
 
 
 def test_the_two_environments_are_apart(root):
-    environment.write_stamps(root, 'test', '3.11')
+    environment.write_stamp(root, 'test', '3.11')
     assert not environment.is_current(root, 'upstream', '3.11')
-    environment.write_stamps(root, 'upstream', '3.11')
+    environment.write_stamp(root, 'upstream', '3.11')
     shutil.rmtree(root / '.venv')
     assert environment.is_current(root, 'upstream', '3.11')
     assert not environment.is_current(root, 'demo', '3.11')
 
 
 def test_environment_of_another_python_is_out_of_date(root):
-    environment.write_stamps(root, 'test', '3.11')
+    environment.write_stamp(root, 'test', '3.11')
     assert not environment.is_current(root, 'demo', '3.12')
 
 
-@pytest.mark.parametrize(
-    'name, outdated',
-    [
-        ('setup.py', {'demo', 'test', 'upstream'}),
-        ('requirements/constraints.txt', {'demo', 'test'}),
-        ('requirements/demo.txt', {'demo', 'test'}),
-        ('requirements/test.txt', {'test'}),
-        ('requirements/upstream-constraints.txt', {'upstream'}),
-        ('requirements/upstream.txt', {'upstream'}),
-    ],
-)
-def test_changed_file_outdates_what_depends_on_it(root, name, outdated):
+@pytest.mark.parametrize('name', ['setup.py', 'requirements/constraints.txt'])
+def test_changed_file_outdates_what_depends_on_it(root, name):
     for target in ('test', 'upstream'):
-        environment.write_stamps(root, target, '3.11')
+        environment.write_stamp(root, target, '3.11')
+    assert all(environment.is_current(root, t, '3.11') for t in environment.TARGETS)
     (root / name).write_text('changed\n')
-    for target in environment.TARGETS:
-        current = environment.is_current(root, target, '3.11')
-        assert current == (target not in outdated)
+    assert not any(environment.is_current(root, t, '3.11') for t in environment.TARGETS)
 
 
-def test_last_lines_leave_out_what_hides_the_progress(tmp_path):
-    log = tmp_path / 'log'
-    log.write_text(
-        'one\ntwo\n  Attempting uninstall: x\nWARNING: Location /y is ignored\nthree\n'
-    )
-    assert environment.last_lines(log, 2) == ['two', 'three']
+PIP_CONFIG = """\
+:env:.find-links='/wheels /more'
+global.constraint='/etc/constraints.txt'
+global.extra-index-url='file:///a/simple\\nfile:///b/simple'
+global.find-links='/overruled'
+global.index-url='https://mirror/simple'
+global.no-index='false'
+install.default-timeout='180'
+global.cert='/ca.crt'
+"""
+
+
+def test_uv_gets_the_settings_of_pip():
+    arguments, variables = environment.uv_settings(PIP_CONFIG)
+    assert arguments == [
+        *('--index-strategy', 'unsafe-best-match'),
+        *('--default-index', 'https://mirror/simple'),
+        *('--index', 'file:///a/simple', '--index', 'file:///b/simple'),
+        *('--find-links', '/wheels', '--find-links', '/more'),
+        *('--constraint', '/etc/constraints.txt'),
+    ]
+    assert variables == dict(SSL_CERT_FILE='/ca.crt', UV_HTTP_TIMEOUT='180')
+    assert environment.uv_settings('') == (['--index-strategy', 'unsafe-best-match'], {})
+    assert '--no-index' in environment.uv_settings(":env:.no-index='1'\n")[0]
+
+
+def test_failed_step_ends_the_set_up(capfd):
+    with pytest.raises(SystemExit, match='failed: .*\nRun the same command again'):
+        environment.run(sys.executable, '-c', 'raise SystemExit(1)')
+
+
+def test_progress_of_the_compiler_is_its_count(tmp_path, monkeypatch):
+    monkeypatch.setattr(build_mmcv_ops, 'LOG', tmp_path / 'log')
+    build_mmcv_ops.LOG.write_text('one\n[3/78] c++ -O1 -c nms.cpp\n')
+    assert build_mmcv_ops.latest_line() == '[3/78] files'
+    build_mmcv_ops.LOG.write_text('')
+    assert build_mmcv_ops.latest_line() == '...'
 
 
 def test_failed_command_reports_its_output_and_the_log(tmp_path, monkeypatch):
-    monkeypatch.setattr(environment, 'LOG', tmp_path / 'new' / 'log')
+    monkeypatch.setattr(build_mmcv_ops, 'LOG', tmp_path / 'new' / 'log')
     command = [sys.executable, '-c', 'print("no such package"); raise SystemExit(1)']
-    with pytest.raises(environment.CommandError) as error:
-        environment.run(command)
+    with pytest.raises(build_mmcv_ops.CommandError) as error:
+        build_mmcv_ops.run(command)
     assert 'no such package' in str(error.value)
-    assert str(environment.LOG) in str(error.value)
+    assert str(build_mmcv_ops.LOG) in str(error.value)
+
+
+def test_missing_compiler_is_named(monkeypatch):
+    with pytest.raises(build_mmcv_ops.CommandError, match=r'c\+\+-9 not found.*apt inst'):
+        build_mmcv_ops.check_compiler('c++-9')
 
 
 @pytest.mark.parametrize('arguments', [[], ['domo'], ['demo', 'test']])
 def test_unknown_target_is_refused(arguments):
-    command = [sys.executable, str(SCRIPT), *arguments]
+    command = [sys.executable, str(ROOT / 'scripts' / 'environment.py'), *arguments]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 2
     assert "use one of ('demo', 'test', 'upstream')" in result.stderr

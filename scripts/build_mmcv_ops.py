@@ -7,14 +7,17 @@ has them where pip offers one, and else compiles them. A compiled wheel is kept 
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
+import time
 from pathlib import Path
 
-from environment import PIP_INSTALL, ROOT, CommandError, guarded, run
-
+ROOT = Path(__file__).resolve().parents[1]
+LOG = ROOT / '.cache' / 'build.log'
+PROGRESS_SECONDS = 10
 BUILD = ROOT / '.cache' / 'mmcv-build'
 HEADER = 'mmcv/ops/csrc/common/pytorch_cpp_helper.hpp'
 # In place of Python's own -g -O3, which take longer than the tests can win back. A
@@ -32,9 +35,41 @@ RoIAlign(2)(torch.ones(1, 1, 8, 8), torch.tensor([[0., 0., 0., 4., 4.]]))
 """
 
 
-def use_ops() -> None:
-    # In a process of its own, which sees the mmcv that was installed last.
-    run([sys.executable, '-c', USE_OPS])
+class CommandError(Exception):
+    """A command failed; the message is for the user."""
+
+
+def run(command: list, **options) -> None:
+    """Run a command with its output in the log, showing the latest line at times."""
+    LOG.parent.mkdir(exist_ok=True)
+    command = [str(word) for word in command]
+    start = time.time()
+    with LOG.open('w') as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, **options)
+        try:
+            while process.poll() is None:
+                try:
+                    process.wait(PROGRESS_SECONDS)
+                except subprocess.TimeoutExpired:
+                    print(
+                        f'      {time.time() - start:4.0f} s  {latest_line()}', flush=True
+                    )
+        finally:
+            process.kill()
+            process.wait()
+    if process.returncode:
+        shown = '\n'.join('    ' + line for line in log_lines()[-20:])
+        raise CommandError(f'{shown}\nfailed: {" ".join(command)}\nfull log: {LOG}')
+
+
+def log_lines() -> list[str]:
+    return LOG.read_text(errors='replace').splitlines()
+
+
+def latest_line() -> str:
+    """The last line of the log, of a compiler's command line only the count before it."""
+    line = ''.join(log_lines()[-1:]).strip()
+    return re.sub(r'^(\[\d+/\d+\]) .*', r'\1 files', line)[:66] or '...'
 
 
 def succeeds(action) -> bool:
@@ -43,6 +78,11 @@ def succeeds(action) -> bool:
     except CommandError:
         return False
     return True
+
+
+def use_ops() -> None:
+    # In a process of its own, which sees the mmcv that was installed last.
+    run([sys.executable, '-c', USE_OPS])
 
 
 def wheel_folder() -> Path:
@@ -58,7 +98,7 @@ def install_wheel() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     only_wheels = ['--only-binary', ':all:', '--find-links', folder]
     options = ['--force-reinstall', *only_wheels, *PIN]
-    run([sys.executable, *PIP_INSTALL, *options, 'onedl-mmcv'])
+    run([*PIP, 'install', *options, 'onedl-mmcv'])
 
 
 def check_headers() -> None:
@@ -144,4 +184,9 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    guarded(main)
+    try:
+        main()
+    except CommandError as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,153 @@
+"""Temperatures and conformal thresholds of a network, and their sidecar file, which is
+tied to the checkpoint's hash."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+import numpy as np
+
+from mmdyn.evaluation.point_result import current_name
+from mmdyn.evaluation.uncertainty.conformal import check_alpha, check_method
+from mmdyn.operating_point import OperatingPoint
+from mmdyn.utils.sidecar import read_sidecar, write_sidecar
+
+AGAIN = 'run tools/analysis_tools/calibrate.py'
+
+
+def fingerprint(point: OperatingPoint) -> str:
+    """The settings of a point as JSON: they differ where points of one name do."""
+
+    def plain(value):
+        return dict(value) if isinstance(value, Mapping) else str(value)
+
+    return json.dumps(point.settings, sort_keys=True, default=plain)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Temperatures and conformal thresholds of a network, by operating point.
+
+    Args:
+        temperatures (Mapping[str, tuple[float, ...]]): Of the M exits of each operating
+            point, by its name; one where all images take the same path.
+        thresholds (Mapping[str, tuple[float, ...]]): Conformal thresholds for
+            1 − probability, of the same exits.
+        settings (Mapping[str, str]): The :func:`fingerprint` of each operating point.
+        alpha (float): Share of sets that may lack the true class, in (0, 1).
+        method (str): How thresholds were chosen, one of
+            :data:`mmdyn.evaluation.uncertainty.conformal.METHODS`.
+
+    Raises:
+        ValueError: If these cannot belong to one network.
+    """
+
+    temperatures: Mapping[str, tuple[float, ...]] = field(hash=False)
+    thresholds: Mapping[str, tuple[float, ...]] = field(hash=False)
+    settings: Mapping[str, str] = field(hash=False)
+    alpha: float
+    method: str
+
+    def __post_init__(self):
+        for name in ('temperatures', 'thresholds'):
+            values = {p: tuple(map(float, t)) for p, t in getattr(self, name).items()}
+            object.__setattr__(self, name, values)
+        object.__setattr__(self, 'settings', dict(self.settings))
+        points = [list(each) for each in (self.temperatures, self.thresholds)]
+        if points != 2 * [list(self.settings)]:
+            raise ValueError(
+                f'temperatures, thresholds and settings must be of the same points, got '
+                f'{points[0]}, {points[1]} and {list(self.settings)}'
+            )
+        for point, values in self.thresholds.items():
+            temperatures = self.temperatures[point]
+            if not temperatures or not all(0 < t < math.inf for t in temperatures):
+                raise ValueError(
+                    f'the temperatures of {point!r} must be positive, got {temperatures}'
+                )
+            if len(values) != len(temperatures) or not all(0 <= v <= 1 for v in values):
+                raise ValueError(
+                    f'the thresholds of {point!r} must be {len(temperatures)}, one an '
+                    f'exit, in [0, 1], got {values}'
+                )
+        check_alpha(self.alpha)
+        check_method(self.method)
+
+    def to_json(self) -> dict:
+        """The calibration in types of JSON."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @classmethod
+    def from_json(cls, content: Mapping) -> 'Calibration':
+        """The calibration that :meth:`to_json` gave, now or in an older version."""
+        names = {each.name for each in fields(cls)}
+        if set(content) != names:
+            raise ValueError(
+                f'a calibration has {sorted(names)}, got {sorted(content)}: {AGAIN} again'
+            )
+        by_point = {
+            key: {current_name(point): value for point, value in content[key].items()}
+            for key in ('temperatures', 'thresholds', 'settings')
+        }
+        return cls(**{**content, **by_point})
+
+    def at(self, point: OperatingPoint | None) -> tuple[np.ndarray, np.ndarray]:
+        """The temperatures and thresholds, (M,) each, of an operating point.
+
+        Args:
+            point (OperatingPoint | None): The point; ``None``: the only one there is.
+
+        Raises:
+            ValueError: If it has not been calibrated, or with other settings.
+        """
+        names = ', '.join(map(repr, self.thresholds)) or 'none'
+        if point is None and len(self.thresholds) != 1:
+            raise ValueError(
+                f'which operating point is evaluated is not known, and {names} are '
+                f'calibrated: use mmdyn.OperatingPointTestLoop'
+            )
+        name = point.name if point else next(iter(self.thresholds))
+        if name not in self.thresholds:
+            raise ValueError(
+                f'operating point {name!r} has not been calibrated, only {names}: '
+                f'{AGAIN} again, with this point'
+            )
+        if point and self.settings[name] != fingerprint(point):
+            raise ValueError(
+                f'operating point {name!r} has been calibrated with the settings '
+                f'{self.settings[name]}, and is {fingerprint(point)} now: {AGAIN} again'
+            )
+        return np.array(self.temperatures[name]), np.array(self.thresholds[name])
+
+
+def calibration_file(checkpoint: str | Path) -> Path:
+    """Sidecar file of a checkpoint: ``epoch_9.calibration.json`` of ``epoch_9.pth``."""
+    return Path(checkpoint).with_suffix('.calibration.json')
+
+
+def save_calibration(checkpoint: str | Path, calibration: Calibration) -> Path:
+    """Write the calibration of a checkpoint to its sidecar file; returns the file."""
+    content = dict(calibration=calibration.to_json())
+    return write_sidecar(calibration_file(checkpoint), checkpoint, content)
+
+
+def load_calibration(checkpoint: str | Path) -> Calibration | None:
+    """Read the calibration of a checkpoint from its sidecar file.
+
+    It is ``None`` if there is no file, or, with a warning, if the checkpoint has changed
+    since. A file without a calibration raises a ``ValueError``.
+    """
+    consequence = f', and is left out: {AGAIN} again'
+    content = read_sidecar(calibration_file(checkpoint), checkpoint, consequence)
+    return None if content is None else _calibration_in(content)
+
+
+def read_calibration(path: str | Path) -> Calibration:
+    """Read a file of :func:`save_calibration`, whatever its checkpoint is now."""
+    return _calibration_in(json.loads(Path(path).read_text()))
+
+
+def _calibration_in(content: Mapping) -> Calibration:
+    return Calibration.from_json(content.get('calibration', {}))

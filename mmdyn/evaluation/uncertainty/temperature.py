@@ -1,0 +1,91 @@
+"""Temperature scaling of predicted probabilities.
+
+On Calibration of Modern Neural Networks, Guo et al.; used in Jointly-Learned Exit and
+Inference (JEI-DNN), Regol et al., Appendix 9.2.
+"""
+
+import numpy as np
+import torch
+
+TEMPERATURE_RANGE = (0.01, 100.0)
+"""Temperatures to choose from. The best one would be 0 where all predictions are right,
+and infinite where they do not depend on the class."""
+
+_HALVINGS = 20  # of the range of log T: to a relative precision of 1e-5
+
+# A score that single precision has as 0 has no logarithm: it gets that of the least one.
+_LEAST_SCORE = float(np.finfo(np.float32).tiny)
+
+
+def log_of_scores(scores: np.ndarray) -> np.ndarray:
+    """Finite logarithms of probabilities in single precision."""
+    return np.log(np.maximum(scores, _LEAST_SCORE))
+
+
+def apply_temperature(
+    log_probabilities: np.ndarray, temperature: float | np.ndarray
+) -> np.ndarray:
+    """Probabilities (N, K) at a temperature; above 1 they are less confident.
+
+    Args:
+        log_probabilities (np.ndarray): Log-probabilities or logits (N, K).
+        temperature (float | np.ndarray): Of all images, or of each (N,); positive, or
+            else there is a ``ValueError``.
+    """
+    temperature = np.asarray(temperature, dtype=float)
+    if not (temperature > 0).all():
+        raise ValueError(f'temperatures must be positive, got {temperature.min()}')
+    logits = np.asarray(log_probabilities, dtype=float) / temperature[..., None]
+    return torch.from_numpy(logits).softmax(dim=1).numpy()  # NumPy has no softmax
+
+
+def fit_temperature(log_probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Find the temperature of the least negative log-likelihood.
+
+    Args:
+        log_probabilities (np.ndarray): Of K classes for each of N images, (N, K); finite.
+            They serve as logits, which differ by a constant for each image.
+        labels (np.ndarray): Classes of the images (N,), from 0.
+
+    Returns:
+        float: The temperature, within :data:`TEMPERATURE_RANGE`; 1 where none near it is
+        better, as where all classes are equally probable.
+
+    Raises:
+        ValueError: If there are no images, or the arrays are not as described.
+    """
+    logits, labels = np.asarray(log_probabilities, dtype=float), np.asarray(labels)
+    _check(logits, labels)
+    # The loss is the mean log-sum-exp of these margins / T.
+    margins = logits - np.take_along_axis(logits, labels[:, None], axis=1)
+    low, high = np.log(TEMPERATURE_RANGE)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        # The loss is convex in 1 / T, and this is its slope there.
+        slope = np.vdot(apply_temperature(margins, np.exp(middle)), margins)
+        if slope == 0:
+            break
+        if slope > 0:
+            low = middle
+        else:
+            high = middle
+    return float(np.exp((low + high) / 2))
+
+
+def _check(log_probabilities: np.ndarray, labels: np.ndarray) -> None:
+    shape = log_probabilities.shape
+    if len(shape) != 2 or labels.shape != shape[:1]:
+        raise ValueError(
+            f'log-probabilities must be (N, K) and labels (N,), got {shape} and '
+            f'{labels.shape}'
+        )
+    if not len(labels):
+        raise ValueError('there are no images to fit a temperature on')
+    if labels.min() < 0 or labels.max() >= shape[1]:
+        raise ValueError(
+            f'labels must lie in 0…{shape[1] - 1}, got {labels.min()}…{labels.max()}'
+        )
+    if not np.isfinite(log_probabilities).all():
+        raise ValueError(
+            'log-probabilities must be finite: take them of logits, by a log-softmax'
+        )
