@@ -212,7 +212,7 @@ def test_deterministic_sum():
 class TestPruning:
     @pytest.mark.parametrize('ranking', ['usage', 'mixing_weight'])
     @pytest.mark.parametrize('stages', [None, [1], [2]])
-    def test_carving_is_the_recursion_over_what_is_left(self, ranking, stages):
+    def test_subnetworks_follow_the_recursion(self, ranking, stages):
         model = random_cnmm()
         images = torch.rand(2, 3, 17, 16)
         for functions in model.pruning_sequence(stages, ranking):

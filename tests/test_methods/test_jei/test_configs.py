@@ -9,7 +9,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import HOOKS, METRICS
 
 from mmdyn import operating_points
-from mmdyn.methods.multi_exit.exit_costs import measure_exit_costs
+from mmdyn.methods.jei.exit_costs import measure_exit_costs
 
 JEI = [name for name in names('jei') if '_jei_' in name]
 

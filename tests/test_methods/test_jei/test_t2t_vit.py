@@ -457,7 +457,7 @@ def test_macs_of_the_exits_alone(arch, classes, macs, mmpretrain_scope):
             backbone=backbone,
             head=dict(type='LinearClsHead', num_classes=classes, in_channels=width),
             exits=[dict(type='mmdyn.LinearExit', stage=i) for i in range(1, layers)],
-            # Nobody leaves before the end: all exits are computed.
+            # No sample exits early: all exits are computed.
             policy=dict(type='mmdyn.ConfidencePolicy', thresholds=1.0),
         )
     )
