@@ -95,7 +95,7 @@ def delete_configs(copy: Path, room: str, classes: list[str]) -> None:
             for file in configs.rglob('*.py')
             if file.parent.name == room
             or used.search(file.read_text())
-            or gone & {file.parent / base for base in bases_of(file)}
+            or gone & bases_of(file)
         }
         if not found:
             break
@@ -115,9 +115,10 @@ def delete_configs(copy: Path, room: str, classes: list[str]) -> None:
     index.write_text(yaml.safe_dump(dict(Import=left)))
 
 
-def bases_of(file: Path) -> list[str]:
-    """The files of its folder that a config inherits."""
-    return re.findall(r"'([^'/:]+\.py)'", file.read_text().partition('_base_ =')[2])
+def bases_of(file: Path) -> set[Path]:
+    """The files of the project that a config inherits."""
+    bases = re.findall(r"'([^':]+\.py)'", file.read_text().partition('_base_ =')[2])
+    return {Path(os.path.normpath(file.parent / base)) for base in bases}
 
 
 def forget(copy: Path, room: str, classes: list[str]) -> None:

@@ -93,10 +93,7 @@ def test_tables_of_the_readme():
             check_row(name, cells[1:])
         elif found := re.match(r'\d+', first):
             c = '' if found[0] == '64' else f'-c{found[0]}'
-            printed = [
-                f'mod/resnet50_mod{c}_100e_in1k',
-                f'mod/resnet50_mod{c}-op_100e_in1k',
-            ]
+            printed = [f'mod/resnet50_mod{c}{op}_100e_in1k' for op in ('', '-op')]
             assert cells == list(map(top1, printed))
         else:
             continue
