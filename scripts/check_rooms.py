@@ -19,7 +19,6 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-PATH = r'(?:mmdyn|tools|configs|docs|scripts|tests)/[\w./-]+'
 TOGETHER = dict(multi_exit=['jei'])  # rooms that import another, and go with it
 
 
@@ -58,7 +57,7 @@ def delete_room(copy: Path, room: str) -> None:
     (copy / 'docs' / f'{room}.md').unlink(missing_ok=True)
     delete_users(copy, room)
     delete_configs(copy, room, classes)
-    forget(copy, room, classes)
+    unlink_pages(copy)
 
 
 def delete_users(copy: Path, room: str) -> None:
@@ -121,31 +120,17 @@ def bases_of(file: Path) -> set[Path]:
     return {Path(os.path.normpath(file.parent / base)) for base in bases}
 
 
-def forget(copy: Path, room: str, classes: list[str]) -> None:
-    """Take what is gone out of the documentation: names, paths, links and examples."""
-    word = rf'mmdyn\.(?:methods\.{room}[\w.]*|{"|".join(classes)})\b'
-    for page in [*copy.rglob('*.md'), *copy.glob('configs/*/metafile.yml')]:
+def unlink_pages(copy: Path) -> None:
+    """Make plain text of links to files that are gone."""
+    for page in copy.rglob('*.md'):
 
         def plain(link: re.Match, page: Path = page) -> str:
             target = link[2].partition('#')[0]
             gone = target and '://' not in target and not (page.parent / target).exists()
             return link[1] if gone else link[0]
 
-        def existing(path: re.Match) -> str:
-            gone = (ROOT / path[0]).exists() and not (copy / path[0]).exists()
-            return room if gone else path[0]
-
-        text = re.sub(
-            r'^```.*?^```\n',
-            lambda block: '' if re.search(word, block[0]) else block[0],
-            page.read_text(),
-            flags=re.DOTALL | re.MULTILINE,
-        )
-        text = re.sub(r'\[([^\]]*)\]\(([^)]+)\)', plain, text)
-        text = re.sub(
-            r'(?:mmdyn|tools|configs|docs|scripts|tests)/[\w./-]+', existing, text
-        )
-        page.write_text(re.sub(word, room, text))
+        text = page.read_text()
+        page.write_text(re.sub(r'\[([^\]]*)\]\(([^)]+)\)', plain, text))
 
 
 def check(room: str, options: list[str]) -> bool:

@@ -58,4 +58,4 @@ def test_points_are_not_searched_on_images_trained_on(name):
 def test_the_documentation_has_the_papers_cost():
     mmacs = paper('cnmm')['mmacs']
     assert f'{mmacs} M MACs' in (CONFIGS / 'cnmm' / 'README.md').read_text()
-    assert f'(paper: {mmacs} M)' in (ROOT / 'docs' / 'methods.md').read_text()
+    assert f'(paper: {mmacs} M)' in (ROOT / 'docs' / 'cnmm.md').read_text()

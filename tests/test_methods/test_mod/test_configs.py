@@ -104,9 +104,9 @@ def test_tables_of_the_readme():
     assert {*checked, *last} == set(PAPER) | (OTHERS - {SMALL})
 
 
-def test_table_of_the_methods():
+def test_table_of_the_page():
     checked = 0
-    for first, *cells in table_rows('docs/methods.md'):
+    for first, *cells in table_rows('docs/mod.md'):
         if found := re.match(r'(ResNet\d+|VGG\d+|MobileNetV2)(-BN)?-MoD(-L)?(.*)', first):
             network, bn, large, cifar = found.groups()
             network = network.lower().replace('netv2', 'net-v2') + ('bn' if bn else '')
