@@ -100,7 +100,9 @@ def heads_of(page):
 def words_in_code(page, pattern):
     """What matches in the code ticks and code blocks of a page."""
     code = re.findall(r'```.*?```|`[^`]+`', page.read_text(), re.DOTALL)
-    return {word for each in code for word in re.findall(pattern, each)}
+    words = {word for each in code for word in re.findall(pattern, each)}
+    # The example of docs/add_a_method.md has a test of its own.
+    return {word for word in words if 'slimmable' not in word.lower()}
 
 
 def exists(name):
@@ -128,8 +130,7 @@ def test_paths_exist(page):
 @about_all_methods
 def test_names_exist(page):
     names = words_in_code(page, r'\bmmdyn\.[\w.]*\w')
-    defined = {f'mmdyn.{name}' for name in words_in_code(page, r'\bclass (\w+)')}
-    assert [name for name in names - defined if not exists(name)] == []
+    assert [name for name in names if not exists(name)] == []
 
 
 @pytest.mark.parametrize('file', sorted(ROOT.glob('configs/*/metafile.yml')))
