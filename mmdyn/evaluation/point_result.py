@@ -21,7 +21,7 @@ class PointResult:
         latency_ms (Mapping[str, float]): ``median`` and ``p90`` of the milliseconds per
             image; empty where no time was taken.
         settings (Mapping[str, Any]): Settings of the point. Reports do not write them.
-        run (str | None): Name of the run that it is from, in a report of several.
+        run (str | None): Name of its run, in a report of several.
     """
 
     name: str

@@ -10,7 +10,6 @@ import numpy as np
 
 
 def check_bins(bins: int) -> None:
-    """Raise a ``ValueError`` for a number of bins below 1."""
     if bins < 1:
         raise ValueError(f'bins must be 1 or more, got {bins}')
 
@@ -39,19 +38,11 @@ class ReliabilityBins:
 def reliability_bins(
     confidences: np.ndarray, correct: np.ndarray, bins: int = 15
 ) -> ReliabilityBins:
-    """Sort images by confidence into bins of equal count (JEI-DNN, Eq. 19).
+    """Sort images (N,) by confidence into bins of equal count (JEI-DNN, Eq. 19).
 
-    Bin b ends before place ⌊N·b / B⌋. The paper leaves the order of images of equal
-    confidence open: here each counts with the share of them that is correct, so the
-    result does not depend on the order of the images.
-
-    Args:
-        confidences (np.ndarray): Probability of the predicted class of N images (N,).
-        correct (np.ndarray): Whether the prediction is correct (N,).
-        bins (int): B; with fewer images than that, each is a bin.
-
-    Raises:
-        ValueError: If there are no images, no bins, or the arrays differ in length.
+    Bin b ends before place ⌊N·b / B⌋; with fewer images than bins, each is a bin. The
+    paper leaves the order of images of equal confidence open: here each counts with the
+    share of them that is correct, so the order of the images does not matter.
     """
     confidences = np.asarray(confidences, dtype=float)
     correct = np.asarray(correct, dtype=float)
@@ -65,14 +56,10 @@ def reliability_bins(
     check_bins(bins)
     values, places, ties = np.unique(confidences, return_inverse=True, return_counts=True)
     shares = np.bincount(places, correct) / ties
-    order = np.argsort(places, kind='stable')
-    edges = np.unique(np.arange(bins + 1) * len(order) // bins)
+    edges = np.unique(np.arange(bins + 1) * len(confidences) // bins)
     counts = np.diff(edges)
-
-    def mean(of_values: np.ndarray) -> np.ndarray:
-        return np.add.reduceat(of_values[places[order]], edges[:-1]) / counts
-
-    return ReliabilityBins(counts, mean(values), mean(shares))
+    pairs = np.repeat([values, shares], ties, axis=1)  # 2, N: sorted by confidence
+    return ReliabilityBins(counts, *np.add.reduceat(pairs, edges[:-1], axis=1) / counts)
 
 
 def expected_calibration_error(
