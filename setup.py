@@ -65,7 +65,14 @@ setup(
             'mmdet>=3.3.0',
         ],
         'demo': ['scikit-learn', 'pillow'],
-        'dev': ['pytest', 'pytest-xdist', 'ruff', 'scikit-learn', 'pillow'],
+        'dev': [
+            'pytest',
+            'pytest-randomly',
+            'pytest-xdist',
+            'ruff',
+            'scikit-learn',
+            'pillow',
+        ],
     },
     cmdclass={'build_py': BuildWithMim},
     classifiers=[

@@ -188,3 +188,5 @@ if __name__ == '__main__':
         main()
     except CommandError as error:
         sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,5 +1,6 @@
 """The configs that the documentation tells users to write."""
 
+import pkgutil
 import re
 
 import pytest
@@ -7,8 +8,10 @@ import torch
 from helpers.paths import ROOT
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
+from torch import nn
 
-from mmdyn import operating_points
+from mmdyn import operating_points, registry
+from mmdyn.models.stages import cut_into_stages
 
 PAGE = (ROOT / 'docs' / 'swap_a_backbone.md').read_text()
 BLOCKS = re.findall(r'```python\n# (?:before|after)\n(.*?)```', PAGE, re.DOTALL)
@@ -32,7 +35,6 @@ def read(block, folder):
 
 
 @pytest.mark.parametrize('block', BLOCKS)
-@pytest.mark.usefixtures('restored_scope')
 def test_config_builds(block, tmp_path):
     cfg = read(block, tmp_path)
     init_default_scope(cfg.default_scope)
@@ -53,10 +55,85 @@ def test_blocks_are_found():
     assert tasks == ['mmpretrain'] * 4 + ['fcn'] * 3 + ['mmdet'] * 3
 
 
+class MyBackbone(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.part1 = nn.Conv2d(3, 64, 4, stride=4)
+        self.part2 = nn.Conv2d(64, 128, 2, stride=2)
+
+
+def test_blocks_of_the_design_run():
+    page = (ROOT / 'docs' / 'design.md').read_text()
+    block = next(block for block in BLOCKS if 'MultiExitClassifier' in block)
+    scope = dict(
+        model=MODELS.build(Config.fromstring(block, '.py').model).eval(),
+        images=torch.rand(1, 3, 32, 32),
+        MyBackbone=MyBackbone,
+    )
+    for block in re.findall(r'```python\n(.*?)```', page, re.DOTALL):
+        exec(block, scope)
+    assert scope['logits'].shape == (1, 1000)
+    assert scope['model'].operating_point.name == 'exit=2'
+    assert [stage.stride for stage in cut_into_stages(MyBackbone())] == [4, 8]
+
+
 PAGES = [ROOT / 'README.md', *ROOT.glob('docs/*.md'), *ROOT.glob('configs/*/README.md')]
+REGISTRIES = (
+    registry.MODELS,
+    registry.LOOPS,
+    registry.HOOKS,
+    registry.METRICS,
+    registry.DATASETS,
+)
+PATH = r'(?<![\w/.-])((?:mmdyn|tools|configs|docs|scripts|tests)/[\w./-]+)(?![\w{<*…])'
 
 
-@pytest.mark.parametrize('page', sorted(PAGES))
+@pytest.fixture(params=sorted(PAGES), ids=lambda page: str(page.relative_to(ROOT)))
+def page(request):
+    return request.param
+
+
+def heads_of(page):
+    """The anchors of a page."""
+    heads = re.findall(r'^#+ (.*)$', page.read_text(), re.MULTILINE)
+    return {re.sub(r'[^\w -]', '', head.lower()).replace(' ', '-') for head in heads}
+
+
+def words_in_code(page, pattern):
+    """What matches in the code ticks and code blocks of a page."""
+    code = re.findall(r'```.*?```|`[^`]+`', page.read_text(), re.DOTALL)
+    return {word for each in code for word in re.findall(pattern, each)}
+
+
+def exists(name):
+    """Whether a dotted name can be imported or is in a registry."""
+    try:
+        return bool(pkgutil.resolve_name(name))
+    except (AttributeError, ImportError):
+        return any(each.get(name) for each in REGISTRIES)
+
+
 def test_links_lead_somewhere(page):
-    for target in re.findall(r'\]\(((?!http)[^)#]+)\)', page.read_text()):
-        assert (page.parent / target).exists(), target
+    for link in re.findall(r'\]\(((?!http)[^)]+)\)', page.read_text()):
+        path, _, anchor = link.partition('#')
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in heads_of(target), link
+
+
+def test_paths_exist(page):
+    paths = words_in_code(page, PATH)
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_names_exist(page):
+    names = words_in_code(page, r'\bmmdyn\.[\w.]*\w')
+    defined = {f'mmdyn.{name}' for name in words_in_code(page, r'\bclass (\w+)')}
+    assert [name for name in names - defined if not exists(name)] == []
+
+
+@pytest.mark.parametrize('file', sorted(ROOT.glob('configs/*/metafile.yml')))
+def test_files_of_metafiles_exist(file):
+    paths = re.findall(PATH, file.read_text())
+    assert paths
+    assert [path for path in paths if not (ROOT / path).exists()] == []

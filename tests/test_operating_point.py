@@ -16,6 +16,8 @@ from mmdyn import (
     operating_points,
     set_operating_point,
 )
+from mmdyn.evaluation.saved_points import load_operating_points, save_operating_points
+from mmdyn.models.searchable import Searchable
 
 
 class Scale(DynamicModule, nn.Module):
@@ -135,7 +137,7 @@ def test_auxiliary_losses_are_empty_by_default():
     assert Scale().auxiliary_losses() == {}
 
 
-class Searchable(DynamicModule, nn.Identity):
+class Found(Searchable, nn.Identity):
     @property
     def operating_points(self):
         return OperatingPoint('whole', dict(share=1)), *self.found_points
@@ -147,7 +149,7 @@ class Searchable(DynamicModule, nn.Identity):
 
 class TestFoundPoints:
     def test_they_come_on_top_and_replace_those_found_before(self):
-        model = nn.Sequential(Searchable())
+        model = nn.Sequential(Found())
         model[0].offer_points([OperatingPoint('half', dict(share=0.5))])
         assert [p.name for p in operating_points(model)] == ['whole', 'half']
         set_operating_point(model, 'half')
@@ -157,7 +159,7 @@ class TestFoundPoints:
         assert model[0].operating_point.name == 'third'  # the dense one, by default
 
     def test_one_that_cannot_be_changes_nothing(self):
-        model = Searchable()
+        model = Found()
         model.offer_points([OperatingPoint('half', dict(share=0.5))])
         set_operating_point(model, 'half')
         points = [OperatingPoint(str(s), dict(share=s)) for s in (0.25, 2)]
@@ -167,12 +169,12 @@ class TestFoundPoints:
         assert model.operating_point.name == 'half'
 
     def test_a_point_that_one_module_refuses_switches_none(self):
-        class Picky(Searchable):
+        class Picky(Found):
             def check_runnable(self, point):
                 if point.name != 'whole':
                     raise ValueError('not with these weights')
 
-        model = nn.Sequential(Searchable(), Picky())
+        model = nn.Sequential(Found(), Picky())
         for module in model:
             module.offer_points([OperatingPoint('half', dict(share=0.5))])
         set_operating_point(model, 'whole+whole')
@@ -187,8 +189,11 @@ class TestFoundPoints:
     def test_two_points_of_a_name_are_refused(self):
         points = [OperatingPoint('a', dict(share=s)) for s in (0.5, 0.6)]
         with pytest.raises(ValueError, match="another operating point 'a'"):
-            Searchable().offer_points(points)
+            Found().offer_points(points)
 
-    def test_a_module_without_a_search_refuses(self):
+    def test_a_module_without_a_search_refuses(self, tmp_path):
+        checkpoint = tmp_path / 'epoch_1.pth'
+        torch.save({}, checkpoint)
+        save_operating_points(checkpoint, [OperatingPoint('by=9', dict(factor=9))])
         with pytest.raises(ValueError, match='a Scale has no operating points to find'):
-            Scale().offer_points([OperatingPoint('by=9', dict(factor=9))])
+            load_operating_points(Scale(), checkpoint)

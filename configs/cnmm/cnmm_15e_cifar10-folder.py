@@ -3,7 +3,7 @@
     python tools/train.py CONFIG
     python tools/analysis_tools/cnmm_frontier.py CONFIG CHECKPOINT
 
-Operating points are searched on training images that the training leaves out.
+Operating points are searched on held-out training images.
 """
 
 _base_ = ['../_base_/datasets/cifar10_folder.py', '../_base_/default_runtime.py']
@@ -33,7 +33,7 @@ model = dict(
 val_dataloader = dict(dataset=dict(data_prefix='train', indices=range(1, 50000, 25)))
 optim_wrapper = dict(
     optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True),
-    # Slowly, so that no chain takes all before the other functions are of use.
+    # Slowly, so that no chain dominates before the other functions are trained.
     paramwise_cfg=dict(custom_keys={'backbone.gamma': dict(lr_mult=0.1, decay_mult=0)}),
 )
 max_epochs = 15

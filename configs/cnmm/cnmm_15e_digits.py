@@ -30,12 +30,12 @@ model = dict(
     ],
 )
 
-# Operating points are searched on training images that the training leaves out.
+# Operating points are searched on held-out training images.
 train_dataloader = dict(dataset=dict(indices=[i for i in range(1437) if i % 6]))
 val_dataloader = dict(dataset=dict(data_prefix='train', indices=range(0, 1437, 6)))
 optim_wrapper = dict(
     optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True),
-    # Slowly, so that no chain takes all before the other functions are of use.
+    # Slowly, so that no chain dominates before the other functions are trained.
     paramwise_cfg=dict(custom_keys={'backbone.gamma': dict(lr_mult=0.1, decay_mult=0)}),
 )
 max_epochs = 15

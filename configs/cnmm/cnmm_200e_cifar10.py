@@ -4,7 +4,7 @@
     python tools/analysis_tools/cnmm_frontier.py CONFIG CHECKPOINT
     python tools/test.py CONFIG CHECKPOINT
 
-200 epochs of SGD, learning rate 0.1 divided by 10 after 100 and 150, 128 images a batch:
+200 epochs of SGD, batch size 128, learning rate 0.1 divided by 10 after 100 and 150:
 mmpretrain's schedule. Points are searched on the 5,000 training images that are left out.
 """
 
@@ -17,7 +17,7 @@ _base_ = [
 
 model = dict(head=dict(num_classes=10))
 
-# The mixing weights learn slowly, so that no chain takes all before the others work.
+# Slow mixing weights, so that no chain dominates before the others are trained.
 optim_wrapper = dict(
     paramwise_cfg=dict(custom_keys={'backbone.gamma': dict(lr_mult=0.1, decay_mult=0)})
 )

@@ -3,9 +3,9 @@
     tools/dist_train.sh configs/detection/faster-rcnn_cnmm_fpn_1x_voc0712.py 8
 
 The FPN gets maps of a ResNet-50's strides and channels, so that neck and heads are the
-stock ones. The mixture is trained from scratch: give ``model.backbone.init_cfg`` the
-weights of one trained on ImageNet where there is one. No paper has this model; its size
-and what is kept are ours.
+stock ones. The mixture is trained from scratch: if you have weights trained on
+ImageNet, set them in ``model.backbone.init_cfg``. No paper has this model; its size and
+its operating points are ours.
 """
 
 _base_ = 'mmdet::pascal_voc/faster-rcnn_r50_fpn_1x_voc0712.py'

@@ -2,8 +2,8 @@
 
     python tools/train.py configs/detection/faster-rcnn_cnmm_fpn_digits.py
 
-Strides and channels that the FPN gets are those of the ResNet, so that neck and heads
-stay. Which functions can go without an output losing its path is up to training.
+The FPN gets the strides and channels of the ResNet, so that neck and heads are unchanged.
+Training decides which functions can be removed without disconnecting an output.
 """
 
 _base_ = 'faster-rcnn_r18_fpn_digits.py'
@@ -22,7 +22,7 @@ model = dict(
     )
 )
 optim_wrapper = dict(
-    # Slowly, so that no chain takes all before the other functions are of use.
+    # Slowly, so that no chain dominates before the other functions are trained.
     paramwise_cfg=dict(custom_keys={'backbone.gamma': dict(lr_mult=0.1, decay_mult=0)})
 )
 # Not OneCycleLR, which would give the mixing weights the learning rate of the others.

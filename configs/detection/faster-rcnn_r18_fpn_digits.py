@@ -28,7 +28,7 @@ model = dict(
     ),
     test_cfg=dict(rpn=dict(nms_pre=300, max_per_img=100)),
 )
-train_pipeline = [  # the stock one without flips: a digit has one right side
+train_pipeline = [  # the stock one without flips: most mirrored digits are not digits
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(type='RandomResize', scale=(128, 128), ratio_range=(0.8, 1.2), keep_ratio=True),
@@ -70,7 +70,7 @@ test_dataloader = val_dataloader
 optim_wrapper = dict(
     optimizer=dict(_delete_=True, type='AdamW', lr=2e-3, weight_decay=0.01)
 )
-max_epochs = 4  # of 200 images three times over, as in the stock config
+max_epochs = 4  # each three times the 200 images, as in the stock config
 param_scheduler = [
     dict(type='OneCycleLR', eta_max=2e-3, total_steps=max_epochs * 75, by_epoch=False)
 ]

@@ -2,7 +2,7 @@
 
     python tools/train.py configs/detection/faster-rcnn_r18_fpn_mod_digits.py
 
-They process a quarter of the channels, for the network is as narrow.
+They process a quarter of the channels because the network is narrow.
 """
 
 _base_ = 'faster-rcnn_r18_fpn_digits.py'

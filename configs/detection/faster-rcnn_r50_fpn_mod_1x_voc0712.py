@@ -2,10 +2,10 @@
 
     tools/dist_train.sh configs/detection/faster-rcnn_r50_fpn_mod_1x_voc0712.py 8
 
-The stock config but for the backbone, so with its learning rate for 16 images a step and
-its evaluation on the test set of 2007, 11-point mAP. torchvision's weights fill all but
-the MoD blocks. Cakaj, Mehnert, Yang (section S3) evaluate on the validation set of 2007,
-with 2 images a step.
+The stock config except for the backbone, so with its learning rate for 16 images per step
+and its evaluation on the test set of 2007, 11-point mAP. torchvision's weights fill all
+but the MoD blocks. Cakaj, Mehnert, Yang (section S3) evaluate on the validation set of
+2007, with 2 images per step.
 """
 
 _base_ = 'mmdet::pascal_voc/faster-rcnn_r50_fpn_1x_voc0712.py'

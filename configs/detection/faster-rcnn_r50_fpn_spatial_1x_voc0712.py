@@ -1,9 +1,9 @@
-"""mmdet's Faster R-CNN on VOC 2007 and 2012 with the budgets 0.3, 0.5 and 0.7 in one.
+"""mmdet's Faster R-CNN on VOC 2007 and 2012 with the budgets 0.3, 0.5, 0.7.
 
     tools/dist_train.sh configs/detection/faster-rcnn_r50_fpn_spatial_1x_voc0712.py 8
 
 Starts from mmdet's trained Faster R-CNN, whose FPN maps it learns. The stem and the first
-stage stay as they are (``frozen_stages=1``) but for what budgets have of their own, and
+stage stay as they are (``frozen_stages=1``) except for the modules of each budget, and
 all norms keep their statistics (``norm_eval``), as in the stock config.
 """
 

@@ -30,4 +30,4 @@ param_scheduler = []
 val_cfg = dict(type='mmdyn.OperatingPointValLoop')
 test_cfg = dict(type='mmdyn.OperatingPointTestLoop')
 test_evaluator = [dict(type='Accuracy', topk=1), dict(type='mmdyn.UncertaintyReport')]
-find_unused_parameters = True  # exits and gates take turns
+find_unused_parameters = True  # exits and gates are trained alternately

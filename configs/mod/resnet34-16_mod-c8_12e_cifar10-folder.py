@@ -3,8 +3,8 @@
     python tools/train.py configs/mod/resnet34-16_mod-c8_12e_cifar10-folder.py \\
         --cfg-options model.backbone.fusion=original randomness.seed=1
 
-For comparing fusions on two CPU cores: 12 epochs take 5 minutes there. No figures of the
-paper; ours are in the README beside this.
+It compares fusions on two CPU cores: 12 epochs take 5 minutes there. The paper has no
+figures for it; ours are in the README of this folder.
 """
 
 _base_ = ['../_base_/datasets/cifar10_folder.py', '../_base_/default_runtime.py']

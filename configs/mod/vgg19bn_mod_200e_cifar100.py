@@ -2,8 +2,8 @@
 
     python tools/train.py configs/mod/vgg19bn_mod_200e_cifar100.py
 
-200 epochs of SGD, learning rate 0.1 divided by 10 after 100 and 150, 128 images a batch:
-mmpretrain's schedule, for the supplement states none. Trained on 45,000 images, the best
+200 epochs of SGD, batch size 128, learning rate 0.1 divided by 10 after 100 and 150:
+mmpretrain's schedule: the supplement states none. Trained on 45,000 images, the best
 epoch chosen on the other 5,000 (S4).
 Paper (Table 11): top-1 69.19 ± 0.11 %, 155 MMACs, 9.96 M parameters.
 """

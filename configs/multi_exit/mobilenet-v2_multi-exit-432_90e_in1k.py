@@ -3,8 +3,8 @@
     tools/dist_train.sh configs/multi_exit/mobilenet-v2_multi-exit-432_90e_in1k.py 4
 
 The exits follow the stages of stride 4, 8 and 16; 90 epochs (section V-A).
-Paper (section V-E): 37 MMACs less than MobileNetV2's 71.88 % in the mean, with hardly any
-loss; 55 % of the images leave at exit 1, 88.86 % of them right.
+Paper (section V-E): 37 MMACs fewer than MobileNetV2 (71.88 %) on average, with hardly
+any loss; 55 % of the images exit at exit 1, 88.86 % of them classified correctly.
 """
 
 _base_ = [

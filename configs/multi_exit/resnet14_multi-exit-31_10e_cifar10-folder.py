@@ -3,7 +3,7 @@
     python tools/train.py CONFIG
     python tools/analysis_tools/search_thresholds.py CONFIG CHECKPOINT --max-macs 17e6
 
-Thresholds are searched on training images that the training leaves out.
+Thresholds are searched on held-out training images.
 """
 
 _base_ = ['../_base_/datasets/cifar10_folder.py', '../_base_/default_runtime.py']

@@ -1,4 +1,4 @@
-"""ResNet-18 trained from stage to stage, each with its exit (SW): 60 epochs a stage.
+"""ResNet-18 trained from stage to stage, each with its exit (SW): 60 epochs per stage.
 
 Paper (Table V): top-1 65.5, 66.6, 67.8, 67.6 % of exits 1 to 4; adaptive 68.3 % at 1.3
 GMACs.
@@ -10,7 +10,7 @@ find_unused_parameters = True
 custom_hooks = [dict(type='mmdyn.TrainingStrategyHook', strategy='stage_wise')]
 train_cfg = dict(max_epochs=4 * 60)
 param_scheduler = [
-    # Back to where it began, with each stage but the first.
+    # The learning rate starts again with each stage after the first.
     dict(
         type='MultiStepLR',
         milestones=[60, 120, 180],

@@ -2,7 +2,7 @@
 
     tools/dist_train.sh configs/multi_exit/resnet18_multi-exit-432_60e_in1k.py 4
 
-60 epochs from pretrained weights, 256 images a batch: on four GPUs (section V-A).
+60 epochs from pretrained weights, 256 images per batch: on four GPUs (section V-A).
 Paper (Table II): top-1 65.44, 67.06, 69.22, 69.28 % of exits 1 to 4; in Table V,
 adaptive,
 69.3 % at 1.3 GMACs.

@@ -29,7 +29,7 @@ model = dict(
     ),
 )
 
-# Thresholds are searched on training images that the training leaves out.
+# Thresholds are searched on held-out training images.
 train_dataloader = dict(dataset=dict(indices=[i for i in range(1437) if i % 6]))
 val_dataloader = dict(dataset=dict(data_prefix='train', indices=range(0, 1437, 6)))
 optim_wrapper = dict(

@@ -3,7 +3,7 @@
     python tools/train.py CONFIG
     python tools/analysis_tools/search_thresholds.py CONFIG CHECKPOINT --min-accuracy 70
 
-300 epochs, 64 images a batch (section V-A); thresholds are searched on the 5,000 training
+300 epochs, batch size 64 (section V-A); thresholds are searched on the 5,000 training
 images that are left out.
 Paper (Table III): top-1 64.52, 69.32, 72.80 % of exits 1 to 3; adaptive, in Table IV,
 70.70 % at 67.07 MMACs.

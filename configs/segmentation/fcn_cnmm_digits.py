@@ -36,7 +36,7 @@ model = dict(
     exits=[dict(stage=stage, head=exit_head) for stage in (1, 2)],
 )
 optim_wrapper = dict(
-    # Slowly, so that no chain takes all before the other functions are of use.
+    # Slowly, so that no chain dominates before the other functions are trained.
     paramwise_cfg=dict(custom_keys={'backbone.gamma': dict(lr_mult=0.1, decay_mult=0)})
 )
 # Not OneCycleLR, which would give the mixing weights the learning rate of the others.

@@ -21,7 +21,7 @@ model = dict(
         in_channels=64, channels=32, loss_decode=dict(class_weight=class_weight)
     ),
 )
-train_pipeline = [  # no flips, for a digit has one right side
+train_pipeline = [  # no flips: most mirrored digits are not digits
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
     dict(type='RandomResize', scale=(192, 96), ratio_range=(0.8, 1.25), keep_ratio=True),

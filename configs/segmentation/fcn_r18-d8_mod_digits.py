@@ -2,7 +2,7 @@
 
     python tools/train.py configs/segmentation/fcn_r18-d8_mod_digits.py
 
-They process a quarter of the channels, for the network is as narrow.
+They process a quarter of the channels because the network is narrow.
 """
 
 _base_ = 'fcn_r18-d8_digits.py'

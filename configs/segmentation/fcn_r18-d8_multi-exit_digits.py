@@ -2,8 +2,8 @@
 
     python tools/train.py configs/segmentation/fcn_r18-d8_multi-exit_digits.py
 
-An image leaves where the mean confidence of its pixels reaches a threshold; where each
-window of 96×96 pixels is to leave by itself, test with
+An image exits where the mean confidence of its pixels reaches a threshold. To let
+each window of 96×96 pixels exit separately, test with
 
     --cfg-options model.test_cfg.mode=slide "model.test_cfg.crop_size=(96,96)" \\
         "model.test_cfg.stride=(96,96)"

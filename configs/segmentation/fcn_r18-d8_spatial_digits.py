@@ -3,7 +3,7 @@
     python tools/train.py configs/segmentation/fcn_r18-d8_digits.py
     python tools/train.py configs/segmentation/fcn_r18-d8_spatial_digits.py
 
-It starts from the dense network that the first command trains, which is its teacher too.
+It starts from the dense network that the first command trains, which is also its teacher.
 """
 
 _base_ = 'fcn_r18-d8_digits.py'
@@ -20,7 +20,7 @@ model = dict(
 load_from = 'work_dirs/fcn_r18-d8_digits/iter_500.pth'
 find_unused_parameters = True  # a step uses the modules of one budget
 custom_hooks = [
-    # Three times the paper's weight and half of its noise, for a small part of its steps.
+    # Three times the paper's weight, half of its noise: a small part of its steps.
     dict(
         type='mmdyn.BudgetScheduleHook',
         weight=30,

@@ -3,9 +3,9 @@
     tools/dist_train.sh \\
         configs/segmentation/fcn_r50-d8_mod_4xb2-80k_cityscapes-512x1024.py 4
 
-The stock config but for the backbone: stride 8 by dilations, SyncBN, auxiliary head, SGD
-0.01, 80k iterations of 8 images. mmseg's ResNet-V1c weights fill all but the MoD blocks;
-where a MoD network trained on ImageNet with a deep stem is at hand, give it as
+The stock config except for the backbone: stride 8 by dilations, SyncBN, auxiliary head,
+SGD 0.01, 80k iterations of 8 images. mmseg's ResNet-V1c weights fill all but the MoD
+blocks. If you have a MoD network with a deep stem trained on ImageNet, set it as
 ``model.pretrained``. Cakaj, Mehnert, Yang, section S2.
 """
 

@@ -4,7 +4,7 @@
         configs/segmentation/fcn_r50-d8_multi-exit_4xb2-80k_cityscapes-512x1024.py 4
 
 The stock backbone, auxiliary head and decode head, which is the last exit; the others
-are FCN heads with more convolutions the earlier they are. An image leaves where the
+are FCN heads with more convolutions the earlier they are. An image exits where the
 mean confidence of its pixels reaches a threshold.
 """
 

@@ -5,7 +5,7 @@
 
 The stock backbone, auxiliary head and decode head, which is the last exit; the others
 are FCN heads with more convolutions the earlier they are. A crop of the sliding window
-leaves where the mean confidence of its pixels reaches a threshold.
+exits where the mean confidence of its pixels reaches a threshold.
 """
 
 _base_ = '../_base_/mmseg/fcn_r50-d8_4xb2-80k_cityscapes-769x769.py'

@@ -1,9 +1,9 @@
-"""mmseg's FCN on Cityscapes, crops of 512×1024, with the budgets 0.3, 0.5 and 0.7 in one.
+"""mmseg's FCN on Cityscapes, crops of 512×1024, with the budgets 0.3, 0.5, 0.7.
 
     tools/dist_train.sh \\
         configs/segmentation/fcn_r50-d8_spatial_4xb2-80k_cityscapes-512x1024.py 4
 
-Starts from mmseg's trained FCN, which is the teacher too: each pixel's logits are
+Starts from mmseg's trained FCN, which is also the teacher: each pixel's logits are
 distilled. Schedule: the stock one.
 """
 

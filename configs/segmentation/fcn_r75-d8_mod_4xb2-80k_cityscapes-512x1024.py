@@ -4,7 +4,7 @@
         configs/segmentation/fcn_r75-d8_mod_4xb2-80k_cityscapes-512x1024.py 4
 
 The deeper network of the paper's L variants: more MoD blocks in the third stage, for
-about the cost of a ResNet-50. Of mmseg's ResNet-50 weights it takes what coincides.
+about the cost of a ResNet-50. It loads the weights of mmseg's ResNet-50 that fit.
 """
 
 _base_ = 'fcn_r50-d8_mod_4xb2-80k_cityscapes-512x1024.py'

@@ -1,4 +1,4 @@
-"""Dense ResNet-14 on CIFAR-10: where the spatial networks start, and their teacher.
+"""Dense ResNet-14 on CIFAR-10: start and teacher of the spatial networks.
 
 python tools/train.py configs/spatial/resnet14_200e_cifar10.py
 """

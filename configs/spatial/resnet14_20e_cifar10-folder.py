@@ -1,4 +1,4 @@
-"""A dense ResNet-14 on a fifth of CIFAR-10's images: where masks start from.
+"""A dense ResNet-14 on a fifth of CIFAR-10's images: start of the spatial networks.
 
 python tools/train.py configs/spatial/resnet14_20e_cifar10-folder.py
 """

@@ -3,8 +3,8 @@
     python tools/train.py configs/spatial/resnet14_20e_cifar10-folder.py
     python tools/train.py configs/spatial/resnet14_spatial-random_12e_cifar10-folder.py
 
-Trained as the network with mask units; each mask is blobs at random places that cost
-exactly the budget, new ones for every step.
+It is trained like the network with mask units; each mask consists of blobs at random
+places that cost exactly the budget, drawn anew for every step.
 """
 
 _base_ = 'resnet14_spatial_12e_cifar10-folder.py'

@@ -2,10 +2,10 @@
 
     tools/dist_train.sh configs/spatial/resnet18_spatial_100e_in1k.py 4
 
-Starts from mmpretrain's dense network, which is the teacher too. The targets are the
+Starts from mmpretrain's dense network, which is also the teacher. The targets are the
 paper's single-budget networks: top-1 65.61, 67.11 and 68.87 % (dense: 69.76).
 Schedule: mmpretrain's 100 epochs, learning rate 0.1 divided by 10 every 30 epochs, 256
-images a batch; the supplement states none.
+images per batch; the supplement states none.
 """
 
 _base_ = [
@@ -34,7 +34,7 @@ load_from = (
 custom_hooks = [
     dict(
         type='mmdyn.BudgetScheduleHook',
-        temperature=((0, 5.0), (0.3, 2.5), (0.6, 1.0)),  # with the learning rate
+        temperature=((0, 5.0), (0.3, 2.5), (0.6, 1.0)),  # falls with the learning rate
         awareness='l2',
         targets={'budget=0.3': 65.61, 'budget=0.5': 67.11, 'budget=0.7': 68.87},
     ),

@@ -1,9 +1,9 @@
-"""Dense ResNet-20 on CIFAR-10: where the spatial networks start, and their teacher.
+"""Dense ResNet-20 on CIFAR-10: start and teacher of the spatial networks.
 
     python tools/train.py configs/spatial/resnet20_200e_cifar10.py
 
-200 epochs of SGD, learning rate 0.1 divided by 10 after 100 and 150, 128 images a batch:
-mmpretrain's schedule, for the supplement states none.
+200 epochs of SGD, batch size 128, learning rate 0.1 divided by 10 after 100 and 150:
+mmpretrain's schedule: the supplement states none.
 """
 
 _base_ = [

@@ -1,8 +1,8 @@
-"""ResNet-20 with three budgets, weighed in proportion to their distance (Fig. 2a).
+"""ResNet-20 with three budgets, weights proportional to their distance (Fig. 2a).
 
     python tools/train.py configs/spatial/resnet20_spatial-l1_200e_cifar10.py
 
-All else as in resnet20_spatial_200e_cifar10.py.
+Everything else is as in resnet20_spatial_200e_cifar10.py.
 """
 
 _base_ = 'resnet20_spatial_200e_cifar10.py'

@@ -2,7 +2,7 @@
 
     python tools/train.py configs/spatial/resnet20_spatial-no-teacher_200e_cifar10.py
 
-All else as in resnet20_spatial_200e_cifar10.py.
+Everything else is as in resnet20_spatial_200e_cifar10.py.
 """
 
 _base_ = 'resnet20_spatial_200e_cifar10.py'

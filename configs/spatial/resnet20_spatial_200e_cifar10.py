@@ -3,9 +3,9 @@
     python tools/train.py configs/spatial/resnet20_200e_cifar10.py
     python tools/train.py configs/spatial/resnet20_spatial_200e_cifar10.py
 
-The first command trains the dense network, from which masks start; its copy is the
-teacher, and what it scores the target of every budget. The paper shows its accuracies in
-a figure alone.
+The first command trains the dense network that this one starts from; a copy of it is the
+teacher, and its accuracy is the target of every budget. The paper shows its accuracies
+only in a figure.
 """
 
 _base_ = 'resnet20_200e_cifar10.py'

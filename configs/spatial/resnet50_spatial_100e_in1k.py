@@ -2,10 +2,10 @@
 
     tools/dist_train.sh configs/spatial/resnet50_spatial_100e_in1k.py 4
 
-Starts from mmpretrain's dense network, which is the teacher too. The targets are the
+Starts from mmpretrain's dense network, which is also the teacher. The targets are the
 paper's single-budget networks: top-1 72.30, 74.96 and 75.50 % (dense: 76.13).
 Schedule: mmpretrain's 100 epochs, learning rate 0.1 divided by 10 every 30 epochs, 256
-images a batch; the supplement states none.
+images per batch; the supplement states none.
 """
 
 _base_ = 'resnet18_spatial_100e_in1k.py'
@@ -19,7 +19,7 @@ load_from = (
 custom_hooks = [
     dict(
         type='mmdyn.BudgetScheduleHook',
-        temperature=((0, 5.0), (0.3, 2.5), (0.6, 1.0)),  # with the learning rate
+        temperature=((0, 5.0), (0.3, 2.5), (0.6, 1.0)),  # falls with the learning rate
         awareness='l2',
         targets={'budget=0.3': 72.30, 'budget=0.5': 74.96, 'budget=0.7': 75.50},
     ),

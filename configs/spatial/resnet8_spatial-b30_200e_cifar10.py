@@ -2,7 +2,8 @@
 
     python tools/train.py configs/spatial/resnet8_spatial-b30_200e_cifar10.py
 
-Starts as resnet8_spatial_200e_cifar10.py does, whose budgets it is compared with.
+It starts from the same dense network as
+resnet8_spatial_200e_cifar10.py, for comparison with its budgets.
 """
 
 _base_ = 'resnet8_spatial_200e_cifar10.py'

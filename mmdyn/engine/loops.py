@@ -131,6 +131,9 @@ class OperatingPointValLoop(OperatingPointLoop, ValLoop):
     need no change. A model with nothing to switch is validated once, as ``dense``.
     Arguments and errors are those of :class:`OperatingPointLoop`.
 
+    Attributes:
+        results (list[PointResult]): Of the latest run, one for each point.
+
     Example:
         >>> val_cfg = dict(type='mmdyn.OperatingPointValLoop')
     """
@@ -142,7 +145,8 @@ class OperatingPointValLoop(OperatingPointLoop, ValLoop):
         self.runner.call_hook('before_val')
         self.runner.call_hook('before_val_epoch')
         self.runner.model.eval()
-        metrics = self._all_metrics(self._run_points())
+        self.results = self._run_points()
+        metrics = self._all_metrics(self.results)
         self.runner.call_hook('after_val_epoch', metrics=metrics)
         self.runner.call_hook('after_val')
         return metrics

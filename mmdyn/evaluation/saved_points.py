@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from mmdyn.evaluation.point_result import current_name
+from mmdyn.models.searchable import Searchable
 from mmdyn.operating_point import DynamicModule, OperatingPoint
 from mmdyn.utils.sidecar import read_sidecar, write_sidecar
 
@@ -61,5 +62,8 @@ def load_operating_points(model: nn.Module, checkpoint: str | Path) -> int:
     points = [
         OperatingPoint(current_name(p['name']), p['settings']) for p in content['points']
     ]
-    outermost_dynamic_module(model).offer_points(points)
+    module = outermost_dynamic_module(model)
+    if not isinstance(module, Searchable):
+        raise ValueError(f'a {type(module).__name__} has no operating points to find')
+    module.offer_points(points)
     return len(points)

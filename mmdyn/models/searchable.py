@@ -1,4 +1,4 @@
-"""What a module has whose operating points can be searched after training."""
+"""Modules whose operating points can be searched after training."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,33 +7,29 @@ from mmdyn.operating_point import DynamicModule, OperatingPoint
 
 
 class Searchable(DynamicModule):
-    """A dynamic module that offers points which a search has found.
+    """A dynamic module that also offers points found by a search.
 
     Attributes:
-        found_points (tuple[OperatingPoint, ...]): The points, which a subclass lists
-            among its :attr:`operating_points`.
+        found_points (tuple[OperatingPoint, ...]): The found points; a subclass lists
+            them among its :attr:`operating_points`.
     """
 
     found_points: tuple[OperatingPoint, ...] = ()
 
     def check_settings(self, settings: Mapping[str, Any]) -> None:
-        """Check the settings of a point to offer.
-
-        Raises:
-            ValueError: If they cannot be the module's, whatever its weights.
-        """
+        """Refuse, by a ``ValueError``, settings that no weights of it could run at."""
         raise NotImplementedError
 
     def offer_points(self, points: Sequence[OperatingPoint]) -> None:
-        """Offer points that a search found, in the place of those found before.
+        """Offer points that a search found, in place of those found before.
 
         Args:
-            points (Sequence[OperatingPoint]): The points. One that the module already
-                has under the same name and with the same settings may be among them.
+            points (Sequence[OperatingPoint]): The points; the module's own may be among
+                them.
 
         Raises:
-            ValueError: If one cannot be the module's, or it has another point of that
-                name.
+            ValueError: For settings that cannot be the module's, or a name that belongs
+                to a point with other settings.
         """
         own = {p.name: p for p in self.operating_points if p not in self.found_points}
         new = []

@@ -1,7 +1,7 @@
-"""Where a backbone can be cut into stages, and the one walk through them.
+"""Stages of a backbone, and the one walk through them that models with exits take.
 
-A cut is made anew for every forward pass rather than stored: modules stay where they are,
-under their own names, and copies of a model are cut at their own modules.
+A cut is made anew for every forward pass rather than stored: modules keep their places
+and names, and copies of a model are cut at their own modules.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,12 +23,11 @@ class Stage(NamedTuple):
     """One part of a backbone; the parts in a row make up the whole.
 
     Args:
-        forward (Callable[[Tensor], Tensor]): Computes the features after this stage from
-            those before it (from the images in the first stage).
+        forward (Callable): Maps the state before this stage, images in the first one, to
+            the state after it: the features, or a dict (of dicts) of tensors.
         out_channels (int): Channels of its features.
-        stride (int): Pixels of the image a cell of its features spans, along one side.
-        features (Callable[[Any], Tensor]): Where ``forward`` gives more than the next
-            stage's input, a dict (of dicts) of tensors: picks the features out of it.
+        stride (int): Pixels of the image that a cell of its features spans on each side.
+        features (Callable[[Any], Tensor]): Picks the features out of the state.
     """
 
     forward: Callable[[Any], Any]
@@ -38,9 +37,9 @@ class Stage(NamedTuple):
 
 
 class Cut:
-    """A function of a backbone, chosen by the qualified name of its class or of a base.
+    """Registry of functions that cut a backbone, by the type of the backbone.
 
-    By the name, so that stock backbones are known without importing their packages.
+    Types are known by qualified name, so that no package of stock backbones is imported.
 
     Args:
         parts (str): What backbones are cut into, for messages.
@@ -51,11 +50,11 @@ class Cut:
         self._cuts: dict[str, Callable] = {}
 
     def register(self, key: str | type | Callable) -> Callable:
-        """Make a type of backbone known; a decorator.
+        """Register a function; a decorator.
 
         Args:
-            key (str | type | Callable): The class or its qualified name, or the function
-                itself, whose argument is annotated with the class.
+            key (str | type | Callable): The backbone's class or its qualified name, or
+                the function itself, whose argument is annotated with the class.
         """
         if isinstance(key, (str, type)):
             return partial(self._add, key)
@@ -69,13 +68,13 @@ class Cut:
         """Cut a backbone.
 
         Args:
-            backbone (nn.Module): A known backbone, or one derived from it.
+            backbone (nn.Module): Of a registered type or one derived from it.
 
         Returns:
             list[Stage]: The parts from first to last; the stem belongs to the first.
 
         Raises:
-            TypeError: If it is not known how to cut this type of backbone.
+            TypeError: For any other backbone.
         """
         for cls in type(backbone).__mro__:
             if cut := self._cuts.get(_qualified(cls)):
@@ -93,7 +92,7 @@ def _qualified(cls: type) -> str:
 
 
 cut_into_stages = Cut('stages')
-"""Cuts a backbone into its stages. To make another one known::
+"""Cuts a backbone into its stages. To register another one::
 
     @cut_into_stages.register
     def _(backbone: MyBackbone) -> list[Stage]:
@@ -107,10 +106,10 @@ CUTS = dict(stage=cut_into_stages, block=cut_into_blocks)
 
 
 class Cuttable:
-    """What a model with exits asks of its backbone, with the answers of most backbones.
+    """Answers of a backbone to a model with exits; these are the usual ones.
 
     Attributes:
-        draws (int): Forward passes whose class probabilities are to be averaged.
+        draws (int): Forward passes whose class probabilities are averaged.
         trains_stage_wise (bool): Whether stages can be trained one after the other.
     """
 
@@ -129,32 +128,24 @@ class Cuttable:
         cut: str = 'stage',
         lazy: bool = False,
     ) -> list[list[Stage]]:
-        """The stages to run before each of some exits, from the one before it.
+        """The stages to run before each of some exits, starting at the exit before it.
 
         Args:
             ends (Sequence[int]): Number (from 1) of the last stage before each exit.
-            settings (Mapping): Of the operating point.
+            settings (Mapping): Settings of the operating point.
             cut (str): ``'stage'`` or ``'block'``: what counts as a stage.
-            lazy (bool): Whether to leave work that only later exits need until these are
-                reached, if there is such work.
+            lazy (bool): Whether to postpone work that only later exits need until these
+                are reached.
         """
         stages = CUTS[cut](self.module)
         return [stages[start:end] for start, end in zip([0, *ends], ends)]
 
     def exit_points(self, ends: Sequence[int]) -> tuple[OperatingPoint, ...]:
-        """Operating points that the backbone adds to those of a model with exits.
-
-        Args:
-            ends (Sequence[int]): As of :meth:`stages_for`.
-        """
+        """Operating points of the backbone for each exit; ``ends`` as above."""
         return ()
 
     def check_exit_settings(self, settings: Mapping[str, Any]) -> None:
-        """Check settings of a point that a search found, but the exit.
-
-        Raises:
-            ValueError: If the backbone does not know them.
-        """
+        """Refuse, by a ``ValueError``, settings beside the exit that are not its own."""
         if settings:
             raise ValueError(
                 f'a {type(self.module).__name__} does not know the settings '
@@ -163,7 +154,7 @@ class Cuttable:
 
 
 def cuttable(backbone: nn.Module) -> Cuttable:
-    """The answers of a backbone: its own, or for a stock one those of most."""
+    """The backbone itself, or for a stock one the usual answers."""
     return backbone if isinstance(backbone, Cuttable) else _StockBackbone(backbone)
 
 
@@ -175,10 +166,10 @@ class _StockBackbone(Cuttable):
 
 
 class Walk:
-    """A forward pass that halts behind each part; the iterator of the features there.
+    """A forward pass that pauses after each part; iterates over the features there.
 
     Args:
-        parts (Sequence[Sequence[Stage]]): What to run, as of ``stages_for``.
+        parts (Sequence[Sequence[Stage]]): What to run, from ``stages_for``.
         images (Tensor): Images of shape (N, C, H, W).
 
     Example:
@@ -201,14 +192,14 @@ class Walk:
         return stage.features(self._state)
 
     def keep(self, stay: Tensor) -> None:
-        """Go on with some samples alone, those where booleans (N,) are True."""
+        """Continue with the samples where the booleans (N,) are True."""
         self._state = take(self._state, stay)
 
 
 def take(x: Tensor | dict | None, kept: Tensor) -> Tensor | dict | None:
-    """The kept samples of what a stage gives, in the same memory format."""
+    """Select samples of a stage's state, by booleans (N,), in the same memory format."""
     if x is None or (isinstance(x, Tensor) and x.dim() == 0):
-        return x  # the same for all samples
+        return x  # shared by all samples
     if isinstance(x, dict):
         return {name: take(value, kept) for name, value in x.items()}
     channels_last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)

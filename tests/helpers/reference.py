@@ -79,3 +79,15 @@ def assert_same_file(file, model, image, atol):
         expected = outputs_of(model, batch)[-1]
         assert expected.abs().max() > 0.1, 'nothing to compare'
         torch.testing.assert_close(torch.from_numpy(got), expected, rtol=0, atol=atol)
+
+
+# Images smaller than a ResNet's stride of 32, and a ResNet to run on them.
+TINY_SIZES = [(8, 8), (5, 7)]
+TINY_NETWORK = dict(
+    stem_channels=16, base_channels=16, num_stages=4, out_indices=(0, 1, 2, 3)
+)
+
+
+def assert_maps_shrink_to_one(maps):
+    assert [map.shape[2:] for map in maps] == [(2, 2), (1, 1), (1, 1), (1, 1)]
+    assert all(map.isfinite().all() for map in maps)

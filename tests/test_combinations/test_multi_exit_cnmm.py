@@ -195,13 +195,13 @@ class TestFoundPoints:
             'exit=1,keep=6',
             'exit=2,keep=9,ranking=mixing_weight',
         ]
-        carved = model.backbone.subnetwork(9, 'mixing_weight', stages=[2])
-        assert len(carved.functions) <= 9
+        subnetwork = model.backbone.subnetwork(9, 'mixing_weight', stages=[2])
+        assert len(subnetwork.functions) <= 9
         found = logits_at(model, points[1], images)
-        expected = model.exits[1](carved(images)[0])
+        expected = model.exits[1](subnetwork(images)[0])
         assert torch.allclose(found, expected, atol=1e-6)
         with at_operating_point(model, points[1]):
-            expected = analytic_macs(model.backbone, carved.functions, 16, 16)
+            expected = analytic_macs(model.backbone, subnetwork.functions, 16, 16)
             assert count_macs(model, SHAPE) == expected + head_macs()
 
     def test_they_travel_in_a_file_beside_the_checkpoint(self, tmp_path):
@@ -267,7 +267,7 @@ class TestFoundPoints:
             set_operating_point(model, 'exit=3,keep=1')
         assert model.operating_point.name == 'exit=3'
 
-    def test_only_a_cnmm_can_be_carved(self):
+    def test_only_a_cnmm_can_be_pruned(self):
         model = build_resnet()
         with pytest.raises(ValueError, match=r"ResNet does not know .*'keep': 3"):
             model.offer_points([OperatingPoint('new', dict(exit=1, keep=3))])
@@ -293,8 +293,8 @@ def test_keep_of_the_backbone_combines_with_exits():
         'exit=3,keep=25'
     ]
     with at_operating_point(model, 'exit=3,keep=9'):
-        carved = model.backbone.subnetwork(9, stages=[3])
-        expected = analytic_macs(model.backbone, carved.functions, 16, 16)
+        subnetwork = model.backbone.subnetwork(9, stages=[3])
+        expected = analytic_macs(model.backbone, subnetwork.functions, 16, 16)
         assert count_macs(model, SHAPE) == expected + head_macs()
 
 

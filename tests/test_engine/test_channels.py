@@ -2,15 +2,13 @@ import copy
 
 import pytest
 import torch
+from helpers.rooms import needs
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from mmdyn.engine.channels import check_channels
 from mmdyn.engine.runner import build_runner
-from mmdyn.methods.cnmm.backbone import CNMM
-from mmdyn.methods.spatial import block as spatial_block
-from mmdyn.methods.spatial.resnet import SpatialResNet
 from mmdyn.models.resnet import ResNet
 
 CHANNELS = [64, 128, 256, 512]
@@ -67,15 +65,17 @@ def classifier(channels, **backbone):
 @pytest.mark.parametrize(
     ('backbone', 'channels'),
     [
-        (dict(type='CNMM'), 64),
-        (dict(type='CNMM', samples=1), 64),
+        pytest.param(dict(type='CNMM'), 64, marks=needs('CNMM')),
+        pytest.param(dict(type='CNMM', samples=1), 64, marks=needs('CNMM')),
         (dict(type='DenseNetCIFAR', depth=10, growth_rate=4), 40),
-        (dict(type='MobileNetV2MoD'), 1280),
+        pytest.param(dict(type='MobileNetV2MoD'), 1280, marks=needs('MobileNetV2MoD')),
         (dict(type='MSDNet', stem='cifar', num_blocks=2, base=1, step=1), 56),
         (dict(type='ResNet', depth=8, in_channels=1), 64),
-        (dict(type='ResNetMoD', depth=18, out_indices=(1, 3)), 512),
-        (dict(type='SpatialResNet', depth=8), 64),
-        (dict(type='VGGMoD', depth=16), 512),
+        (dict(type='ResNet', depth=18, out_indices=(1, 3)), 512),
+        pytest.param(
+            dict(type='SpatialResNet', depth=8), 64, marks=needs('SpatialResNet')
+        ),
+        pytest.param(dict(type='VGGMoD', depth=16), 512, marks=needs('VGGMoD')),
     ],
     ids=lambda value: value['type'] if isinstance(value, dict) else str(value),
 )
@@ -205,12 +205,11 @@ def test_necks_of_detectors(neck, fits):
 
 
 @pytest.mark.needs_mmcv_ops
-@pytest.mark.usefixtures('restored_scope')
 def test_detector_with_the_channels_of_another_backbone():
     init_default_scope('mmdet')
     model = dict(
         type='mmdet.RetinaNet',
-        backbone=dict(type='mmdyn.CNMM', stem='imagenet', out_indices=(8, 9, 12)),
+        backbone=dict(type='mmdyn.ResNet', depth=8, out_indices=(0, 1, 2)),
         neck=dict(
             type='mmdet.FPN', in_channels=[512, 1024, 2048], out_channels=8, num_outs=5
         ),
@@ -220,10 +219,10 @@ def test_detector_with_the_channels_of_another_backbone():
         test_cfg=dict(),
     )
     assert refusal(MODELS.build(copy.deepcopy(model))) == (
-        'model.neck has in_channels=[512, 1024, 2048], but the CNMM gives (32, 64, 64): '
-        'in_channels must be [32, 64, 64]'
+        'model.neck has in_channels=[512, 1024, 2048], but the ResNet gives (16, 32, '
+        '64): in_channels must be [16, 32, 64]'
     )
-    model['neck']['in_channels'] = [32, 64, 64]
+    model['neck']['in_channels'] = [16, 32, 64]
     assert refusal(MODELS.build(model)) is None
 
 
@@ -237,13 +236,16 @@ def test_heads_behind_a_neck_are_left_alone():
     'settings',
     [
         classifier(512, type='mmpretrain.ResNet', depth=18),
-        classifier(64, type='mmdyn.CNMM', samples=3),  # which gives no maps on its own
-        dict(
-            type='mmdyn.MultiExitClassifier',
-            backbone=dict(type='mmdyn.ResNet', depth=8),
-            exits=[dict(type='mmdyn.LinearExit', stage=1)],
-            neck=dict(type='mmpretrain.GlobalAveragePooling'),
-            head=dict(type='mmpretrain.LinearClsHead', num_classes=2, in_channels=64),
+        pytest.param(  # which gives no maps on its own
+            classifier(64, type='mmdyn.CNMM', samples=3), marks=needs('CNMM')
+        ),
+        pytest.param(
+            {
+                **classifier(64, type='mmdyn.ResNet', depth=8),
+                'type': 'mmdyn.MultiExitClassifier',
+                'exits': [dict(type='mmdyn.LinearExit', stage=1)],
+            },
+            marks=needs('MultiExitClassifier'),
         ),
     ],
 )
@@ -256,15 +258,20 @@ def test_models_that_are_not_understood_are_left_alone(settings):
 @pytest.mark.parametrize(
     ('backbone', 'arguments'),
     [
-        (ResNet, dict(depth=18, frozen_stages=1)),
-        (SpatialResNet, dict(depth=8)),
-        (CNMM, dict(samples=1)),  # draws in inference, too
+        ('ResNet', dict(depth=18, frozen_stages=1)),
+        pytest.param('SpatialResNet', dict(depth=8), marks=needs('SpatialResNet')),
+        # It draws in inference, too.
+        pytest.param('CNMM', dict(samples=1), marks=needs('CNMM')),
     ],
 )
 def test_state_stays_as_it_was(backbone, arguments, monkeypatch):
     timed = []
-    monkeypatch.setattr(spatial_block, 'break_even_share', timed.append)
-    model = Model(backbone(**arguments), head=taking(99)).train()
+    if backbone == 'SpatialResNet':
+        from mmdyn.methods.spatial import block
+
+        monkeypatch.setattr(block, 'break_even_share', timed.append)
+    backbone = MODELS.build(dict(type=f'mmdyn.{backbone}', **arguments))
+    model = Model(backbone, head=taking(99)).train()
     next(model.backbone.children()).eval()  # by hand: train() would not leave it so
     modes = [module.training for module in model.modules()]
     state = copy.deepcopy(model.state_dict())

@@ -1,10 +1,11 @@
-"""Our backbones inside stock segmentors and detectors."""
+"""Our backbones inside stock segmentors and detectors: those there are."""
 
 from itertools import product
 
 import pytest
 import torch
 from helpers.paths import CONFIGS
+from helpers.rooms import existing, needs
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
@@ -12,33 +13,33 @@ from mmengine.structures import InstanceData, PixelData
 
 from mmdyn import at_operating_point, operating_points
 
-pytestmark = [
-    pytest.mark.needs_mmcv_ops,
-    pytest.mark.usefixtures('restored_scope'),
-]
+pytestmark = pytest.mark.needs_mmcv_ops
 
 FCN = CONFIGS / '_base_/mmseg/fcn_r50-d8_4xb2-80k_cityscapes-512x1024.py'
 FASTER_RCNN = 'mmdet::pascal_voc/faster-rcnn_r50_fpn_1x_voc0712.py'
 RETINANET = 'mmdet::pascal_voc/retinanet_r50_fpn_1x_voc0712.py'
 NARROW = dict(base_channels=16, stem_channels=16)
-BACKBONES = {
+ALL = {
     'ResNet': dict(type='mmdyn.ResNet', **NARROW),
     'ResNetMoD': dict(type='mmdyn.ResNetMoD', divisor=16, **NARROW),
     # Not 'auto', which would take the time of both ways first.
     'SpatialResNet': dict(
         type='mmdyn.SpatialResNet', budgets=(0.3, 1.0), execution='sparse', **NARROW
     ),
+    'CNMM': dict(
+        _delete_=True,
+        type='mmdyn.CNMM',
+        scales=(0, 0, 1, 1, 2, 2, 3, 3),
+        channels=(4, 6, 8, 10),
+        stem='imagenet',
+        out_indices=(1, 3, 5, 7),
+        out_channels=(64, 128, 256, 512),
+        keep=(15,),
+    ),
 }
-CNMM = dict(
-    _delete_=True,
-    type='mmdyn.CNMM',
-    scales=(0, 0, 1, 1, 2, 2, 3, 3),
-    channels=(4, 6, 8, 10),
-    stem='imagenet',
-    out_indices=(1, 3, 5, 7),
-    out_channels=(64, 128, 256, 512),
-    keep=(15,),
-)
+BACKBONES = existing(ALL)
+RESNETS = [name for name in BACKBONES if name != 'CNMM']
+SWITCHED = [name for name in BACKBONES if name in ('SpatialResNet', 'CNMM')]
 
 
 # Necks and heads that take what narrow backbones give, and are as narrow.
@@ -118,7 +119,10 @@ def predict(model, inputs, data_samples):
 
 @pytest.mark.parametrize(
     ('detector', 'name'),
-    [*product([FASTER_RCNN], BACKBONES), (RETINANET, 'SpatialResNet')],
+    [
+        *product([FASTER_RCNN], RESNETS),
+        pytest.param(RETINANET, 'SpatialResNet', marks=needs('SpatialResNet')),
+    ],
 )
 def test_detectors_freeze_what_the_stock_ones_do(detector, name):
     """frozen_stages=1 and norm_eval=True are in the stock configs."""
@@ -145,9 +149,9 @@ def test_detectors_freeze_what_the_stock_ones_do(detector, name):
 
 
 @pytest.mark.parametrize('detector', [FASTER_RCNN, RETINANET])
-@pytest.mark.parametrize('backbone', [BACKBONES['SpatialResNet'], CNMM])
-def test_batches_of_different_sizes_at_every_point(detector, backbone):
-    model = build(detector, backbone)
+@pytest.mark.parametrize('name', SWITCHED)
+def test_batches_of_different_sizes_at_every_point(detector, name):
+    model = build(detector, BACKBONES[name])
     points = operating_points(model)
     assert len(points) == 2
     for point in points:
@@ -162,6 +166,7 @@ def test_batches_of_different_sizes_at_every_point(detector, backbone):
             )
 
 
+@needs('SpatialResNet')
 def test_regions_are_cut_out_of_what_was_computed():
     """RoIAlign reads the memory of maps as it lies, whatever their format says."""
     model = build(FASTER_RCNN, BACKBONES['SpatialResNet']).eval()
@@ -179,6 +184,7 @@ def test_regions_are_cut_out_of_what_was_computed():
     assert masked.std() > 1e-2
 
 
+@needs('SpatialResNet')
 def test_segmentors_say_the_same_whether_they_skip_or_mask():
     model = build(FCN, BACKBONES['SpatialResNet']).eval()
     images, found = torch.rand(2, 3, 64, 64), []
@@ -192,7 +198,7 @@ def test_segmentors_say_the_same_whether_they_skip_or_mask():
     torch.testing.assert_close(sparse, masked, rtol=1e-3, atol=1e-3 * masked.std().item())
 
 
-@pytest.mark.parametrize('name', BACKBONES)
+@pytest.mark.parametrize('name', RESNETS)
 def test_segmentors_train_and_predict(name):
     model = build(FCN, BACKBONES[name]).train()
     with at_operating_point(model, operating_points(model)[0]):
@@ -208,9 +214,9 @@ def test_segmentors_train_and_predict(name):
 
 @pytest.mark.parametrize('base', [FCN, FASTER_RCNN])
 def test_the_type_alone_is_enough(base):
-    """What ``--cfg-options model.backbone.type=mmdyn.ResNetMoD`` makes of a config."""
+    """What ``--cfg-options model.backbone.type=mmdyn.ResNet`` makes of a config."""
     cfg = Config.fromstring(f'_base_ = {str(base)!r}', '.py')
-    cfg.merge_from_dict({'model.backbone.type': 'mmdyn.ResNetMoD'})
+    cfg.merge_from_dict({'model.backbone.type': 'mmdyn.ResNet'})
     model = build_small(cfg).train()
     training_step(model, *(labels() if base is FCN else boxes()))
     gradients = [p.grad for p in model.backbone.layer4.parameters()]

@@ -1,6 +1,11 @@
 import pytest
 import torch
-from helpers.reference import outputs_of, randomize_norms
+from helpers.configs import paper
+from helpers.stages import (
+    assert_blocks_in_a_row_are_the_backbone,
+    assert_stages_in_a_row_are_the_backbone,
+    assert_stages_train_what_the_backbone_trains,
+)
 from mmpretrain.models.backbones import (
     VGG,
     DenseNet,
@@ -13,9 +18,6 @@ from mmpretrain.models.backbones import ResNet as StockResNet
 from torch import nn
 
 from mmdyn import CostMeter, count_macs
-from mmdyn.methods.mod.mobilenet_v2 import MobileNetV2MoD
-from mmdyn.methods.mod.resnet import ResNetMoD
-from mmdyn.methods.mod.vgg import VGGMoD
 from mmdyn.models.resnet import ResNet
 from mmdyn.models.stages import cut_into_blocks, cut_into_stages
 from mmdyn.models.zoo.densenet import DenseNetCIFAR
@@ -36,25 +38,16 @@ BACKBONES = {
         deep_stem=True,
         out_indices=(0, 1, 2, 3),
     ),
-    'MoD': lambda: ResNetMoD(34, out_indices=(0, 1, 2, 3)),
     'stock': lambda: StockResNet(18, out_indices=(0, 1, 2, 3)),
     'stock, deep stem': lambda: StockResNet(18, deep_stem=True, out_indices=(0, 1, 2, 3)),
     'stock, RegNet': lambda: RegNet('regnetx_400mf', out_indices=(0, 1, 2, 3)),
     'stock, CIFAR': lambda: ResNet_CIFAR(18, out_indices=(0, 1, 2, 3)),
-    'VGG-MoD': lambda: VGGMoD(16, out_indices=FIVE),
-    'VGG-MoD, short': lambda: VGGMoD(
-        16, divisor=4, num_stages=3, with_last_pool=False, out_indices=(0, 1, 2)
-    ),
     'VGG': lambda: VGG(16, out_indices=FIVE),
     'VGG, BN, no last pool': lambda: VGG(
         11, norm_cfg=dict(type='BN'), with_last_pool=False, out_indices=FIVE
     ),
     'VGG, two stages': lambda: VGG(
         13, num_stages=2, dilations=(1, 1), out_indices=(0, 1), ceil_mode=True
-    ),
-    'MobileNetV2-MoD': lambda: MobileNetV2MoD(out_indices=BEFORE_HALVING),
-    'MobileNetV2-MoD-L': lambda: MobileNetV2MoD(
-        'large', divisor=4, widen_factor=0.5, out_indices=BEFORE_HALVING
     ),
     'MobileNetV2': lambda: MobileNetV2(out_indices=BEFORE_HALVING),
     'MobileNetV2, wide': lambda: MobileNetV2(1.4, out_indices=BEFORE_HALVING),
@@ -69,100 +62,56 @@ BACKBONES = {
 
 @pytest.mark.parametrize('name', BACKBONES)
 def test_stages_in_a_row_are_the_backbone(name):
-    backbone = randomize_norms(BACKBONES[name]())
-    image = torch.rand(2, 3, 64, 64)
-    expected = outputs_of(backbone, image)
-    stages = cut_into_stages(backbone)
-    assert len(stages) == len(expected)
-    x = image
-    for stage, features in zip(stages, expected):
-        with torch.no_grad():
-            x = stage.forward(x)
-        assert torch.equal(stage.features(x), features)
-        assert features.shape[1] == stage.out_channels
-        assert 64 // features.shape[2] == stage.stride
+    assert_stages_in_a_row_are_the_backbone(BACKBONES[name]())
 
 
-@pytest.mark.parametrize('stock', [False, True])
-def test_a_vggs_own_classifier_is_part_of_the_last_stage(stock):
-    backbone = VGG(11, out_indices=(0, 1, 2, 3)) if stock else VGGMoD(16)
+def test_a_vggs_own_classifier_is_part_of_the_last_stage():
+    backbone = VGG(11, out_indices=(0, 1, 2, 3))
     # As after num_classes=7, for images of 64 and with fewer weights.
     backbone.classifier = nn.Sequential(nn.Linear(512 * 2 * 2, 6), nn.Linear(6, 7))
-    if stock:
-        backbone.num_classes = 7
-    else:
-        backbone.out_indices = (0, 1, 2, 3, 5)
-    x = torch.rand(2, 3, 64, 64)
-    expected = outputs_of(backbone, x)
-    stages = cut_into_stages(backbone)
-    assert len(stages) == len(expected) == 5
-    for stage, features in zip(stages, expected):
-        with torch.no_grad():
-            x = stage.forward(x)
-        assert torch.equal(x, features)
-        assert x.shape[1] == stage.out_channels
-    assert x.shape == (2, 7)
+    backbone.num_classes = 7
+    assert assert_stages_in_a_row_are_the_backbone(backbone).shape == (2, 7)
 
 
 @pytest.mark.parametrize(
     'build',
     [
         lambda: MobileNetV2(frozen_stages=3, with_cp=True),
-        lambda: MobileNetV2MoD(frozen_stages=3, with_cp=True),
         lambda: DenseNet(SMALL_DENSENET, memory_efficient=True, frozen_stages=1),
         lambda: VGG(11, norm_cfg=dict(type='BN'), frozen_stages=2),
-        lambda: VGGMoD(16, frozen_stages=2),
         lambda: DenseNetCIFAR(10, frozen_stages=1),
         lambda: GoogLeNetCIFAR(frozen_stages=1),
         lambda: MSDNet(3, 2, 2, stem='cifar'),
     ],
 )
 def test_stages_train_what_the_backbone_trains(build):
-    torch.manual_seed(0)
-    backbone = build()
-    backbone.train()  # not chained: mmpretrain's do not return the model
-    image, gradients = torch.rand(4, 3, 32, 32), []
-    for in_stages in (False, True):
-        torch.manual_seed(0)
-        x = image
-        if in_stages:
-            for stage in cut_into_stages(backbone):
-                x = stage.forward(x)
-            x = stage.features(x)
-        else:
-            x = backbone(x)[-1]
-        backbone.zero_grad()
-        x.square().mean().backward()
-        gradients.append({n: p.grad for n, p in backbone.named_parameters()})
-    for name, gradient in gradients[0].items():
-        assert (gradient is None) == (gradients[1][name] is None), name
-        if gradient is not None:
-            torch.testing.assert_close(gradient, gradients[1][name])
-    trained = {n for n, p in backbone.named_parameters() if p.requires_grad}
-    assert trained == {n for n, g in gradients[0].items() if g is not None}
+    assert_stages_train_what_the_backbone_trains(build())
 
 
-# Lin et al., Tables II and III, for a branching of each backbone: stages with branches,
-# FLOPs up to each exit, of all in all, and of the backbone.
+# Lin et al., Tables II and III: depth, size of images, stages with branches, and the row
+# with one, two, … SE-bottlenecks behind them.
+PAPER = paper('multi_exit')
 LIN_ET_AL = {
-    'ResNet-18': (ResNet, 18, 224, (1, 2, 3), (0.74, 1.17, 1.62), 2.37, 1.81),
-    'VGG-16': (VGG, 16, 224, (2, 3, 4), (5.32, 10.00, 14.78), 17.56, 15.47),
+    'ResNet-18': (ResNet, 18, 224, (1, 2, 3), PAPER['table_ii']['resnet18'], '123'),
+    'VGG-16': (VGG, 16, 224, (2, 3, 4), PAPER['table_ii']['vgg16bn'], '123'),
     'DenseNet-40-12': (
         lambda depth: DenseNetCIFAR(depth, stem_channels=24),
-        *(40, 32, (1, 2), (0.21502, 0.34577), 0.44318, 0.28296),
+        *(40, 32, (1, 2), PAPER['table_iii']['densenet40'], '13'),
     ),
     'GoogLeNet': (
         lambda _: GoogLeNetCIFAR(),
-        *(22, 32, (1, 2), (1.10, 2.02), 2.68, 1.52),
+        *(22, 32, (1, 2), PAPER['table_iii']['googlenet'], '13'),
     ),
 }
 
 
 @pytest.mark.parametrize('name', LIN_ET_AL)
 def test_macs_to_the_ends_of_stages(name):
-    build, depth, size, branched, exits, total, plain = LIN_ET_AL[name]
-    stages, ends = cut_into_stages(build(depth)), []
-    x = torch.rand(1, 3, size, size)
+    build, depth, size, branched, table, row = LIN_ET_AL[name]
+    *exits, total = table[row]['gmacs']
+    with torch.device('meta'):
+        stages, ends = cut_into_stages(build(depth)), []
+        x = torch.rand(1, 3, size, size)
     meter = CostMeter()
     for stage in stages:
         with torch.no_grad(), meter:
@@ -170,7 +119,7 @@ def test_macs_to_the_ends_of_stages(name):
         ends.append(meter.macs / 1e9)
     # Whatever branches cost, they are in the exits and in the total: what is left is the
     # backbone alone, up to the end of each stage that has a branch.
-    expected = sum(exits) + plain - total
+    expected = sum(exits) + table['plain'] - total
     rounding = 0.5 * (len(exits) + 2) * (1e-5 if depth == 40 else 0.01)
     assert sum(ends[s - 1] for s in branched) == pytest.approx(expected, abs=rounding)
 
@@ -214,12 +163,13 @@ def test_a_stage_leaves_what_it_is_given_as_it_is():
 
 
 def test_macs_of_resnet18_stages():
-    # Lin et al., Table II: 1.81 G in all, with the classifier.
+    # Lin et al., Table II, with the classifier.
     macs = [
         count_macs(ResNet(18, num_stages=n + 1), (3, 224, 224)) / 1e6 for n in range(4)
     ]
     assert macs[:3] == pytest.approx([580, 991, 1402], abs=1)
-    assert (macs[3] + 0.512) / 1e3 == pytest.approx(1.81, abs=0.005)
+    plain = PAPER['table_ii']['resnet18']['plain']
+    assert (macs[3] + 0.512) / 1e3 == pytest.approx(plain, abs=0.005)
 
 
 @pytest.mark.parametrize(
@@ -237,7 +187,7 @@ def test_a_copy_is_cut_at_its_own_modules(backbone):
 
 
 def test_unknown_backbone_says_what_is_known():
-    known = 'VisionTransformer.*mmdyn.ResNet.*mmdyn.VGGMoD.*mmpretrain.VGG.*register'
+    known = 'VisionTransformer.*mmdyn.ResNet.*mmpretrain.VGG.*register'
     with pytest.raises(TypeError, match=known):
         cut_into_stages(VisionTransformer('deit-tiny', img_size=32, patch_size=16))
 
@@ -245,7 +195,6 @@ def test_unknown_backbone_says_what_is_known():
 RESNETS = {
     'trunk': (lambda: ResNet(18), [64] * 2 + [128] * 2 + [256] * 2 + [512] * 2),
     'CIFAR': (lambda: ResNet(14), [16] * 2 + [32] * 2 + [64] * 2),
-    'MoD': (lambda: ResNetMoD(18), [64] * 2 + [128] * 2 + [256] * 2 + [512] * 2),
     'stock': (
         lambda: StockResNet(50, deep_stem=True),
         [256] * 3 + [512] * 4 + [1024] * 6 + [2048] * 3,
@@ -260,21 +209,11 @@ RESNETS = {
 @pytest.mark.parametrize('name', RESNETS)
 def test_blocks_in_a_row_are_the_backbone(name):
     build, channels = RESNETS[name]
-    backbone = randomize_norms(build())
-    x = image = torch.rand(2, 3, 64, 64)
-    expected = outputs_of(backbone, image)[-1]
-    blocks = cut_into_blocks(backbone)
-    for block in blocks:
-        x = block.forward(x)
-        assert x.shape[1] == block.out_channels
-        assert x.shape[2] * block.stride == 64
-    torch.testing.assert_close(x, expected, rtol=0, atol=0)
-    assert [block.out_channels for block in blocks] == channels
+    assert_blocks_in_a_row_are_the_backbone(build(), channels)
 
 
 def test_only_resnets_have_blocks():
     with pytest.raises(
-        TypeError,
-        match='where to cut a VGGMoD into blocks; known: mmdyn.ResNet, mmpretrain',
+        TypeError, match='where to cut a VGG into blocks; known: mmdyn.ResNet, mmpretrain'
     ):
-        cut_into_blocks(VGGMoD(16))
+        cut_into_blocks(VGG(11))

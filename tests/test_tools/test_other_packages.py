@@ -150,14 +150,14 @@ def test_train_test_and_count(request, data, metric, chosen):
     run_tool('tools/train.py', config, '--work-dir', work_dir)
     arguments = [config, work_dir / 'iter_2.pth', '--work-dir', work_dir]
     done = run_tool('tools/test.py', *arguments, '--metric', chosen)
-    assert '│ full' in done.stdout
+    assert '│ dense' in done.stdout
     report = json.loads((work_dir / 'operating_points.json').read_text())
     assert report['metric'] == chosen
     (point,) = report['points']
     assert point['name'] == 'dense' and point['cost_ratio'] == 1
     assert metric in point['metrics'] and point['macs_per_image'] > 1e6
     flops = run_tool('tools/analysis_tools/get_flops.py', config, '--shape', SIZE)
-    row = next(line for line in flops.stdout.splitlines() if line.startswith('│ full'))
+    row = next(line for line in flops.stdout.splitlines() if line.startswith('│ dense'))
     macs = float(row.split('│')[2]) * 1e6
     if data == 'segmentation':  # a detector's cost depends on its proposals
         assert macs == pytest.approx(point['macs_per_image'], rel=1e-3)

@@ -20,7 +20,7 @@ from mmdyn.utils.command_line import tool_parser
 PERFORMER_WEIGHTS = ('tokens_to_token.attention1.w', 'tokens_to_token.attention2.w')
 
 _AFFINE = r'(weight|bias)'
-# Their keys, as patterns, and ours; what no pattern matches is of another network.
+# Their keys, as patterns, and ours; other keys belong to another network.
 RENAMED = [
     (re.compile(pattern), name)
     for pattern, name in (

@@ -7,7 +7,7 @@ less in training than afterwards.
 _base_ = 'cifar10_bs128.py'
 
 train_pipeline = [
-    # The first pads alone: RandomCrop's own padding is always black.
+    # The first only pads: RandomCrop's own padding is always black.
     dict(type='RandomCrop', crop_size=40, pad_if_needed=True, padding_mode='reflect'),
     dict(type='RandomCrop', crop_size=32),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),

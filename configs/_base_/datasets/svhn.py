@@ -12,7 +12,7 @@ data_preprocessor = dict(
     to_rgb=True,
 )
 
-# No flips: they make other signs of most digits.
+# No flips: most mirrored digits are not digits.
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='RandomCrop', crop_size=32, padding=4),

@@ -2,7 +2,7 @@
 
 _base_ = './svhn.py'
 
-# No flips: they make other signs of most digits.
+# No flips: most mirrored digits are not digits.
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=224, interpolation='bicubic'),

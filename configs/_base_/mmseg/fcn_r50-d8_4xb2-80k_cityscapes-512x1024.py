@@ -1,7 +1,7 @@
 """mmseg's config of this name, wherever mmseg is installed.
 
-``mmseg::fcn/…`` would do, but MMEngine then asks for a distribution that is called
-mmsegmentation, and that of the maintained fork is not.
+``mmseg::fcn/…`` would do, but MMEngine then asks for a distribution called
+mmsegmentation; that of the maintained fork has another name.
 """
 
 _base_ = (

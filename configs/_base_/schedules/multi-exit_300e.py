@@ -1,4 +1,4 @@
-# SGD whose learning rate falls linearly from 0.01, 64 images a batch.
+# SGD whose learning rate falls linearly from 0.01, 64 images per batch.
 optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=1e-4))
 param_scheduler = dict(
     type='LinearLR', start_factor=1, end_factor=1e-3, end=300, convert_to_iter_based=True

@@ -1,7 +1,9 @@
-"""What pruning and early exits of one model score against what they cost."""
+"""Figure of scores against cost for the pruned networks and exits of one model."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from mmdyn.visualization.style import add_legend, finish, macs_unit, new_figure, shades
 
 Curve = Sequence[tuple[float, float]]
 
@@ -16,29 +18,24 @@ def draw_frontier(
 ) -> None:
     """Draw pruning curves, the early exits alone and the upper envelope.
 
-    All curves are sequences of (MACs an image, score).
-
     Args:
-        pruned (Mapping[str, Curve]): What each exit scores as functions go, by its name.
+        pruned (Mapping[str, Curve]): (MACs per image, score) of the pruned networks of
+            each exit.
         exits (Curve): The exits with all their functions.
-        envelopes (Mapping[str, Curve]): The best score within each budget, by what the
-            functions were ranked by.
+        envelopes (Mapping[str, Curve]): The best score within each budget, by ranking.
         chosen (Curve): The points to offer.
-        path (str | Path): Where to write the picture; the suffix tells the format.
+        path (str | Path): The file; its suffix gives the format.
         metric (str): Name of the score.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    unit, scale = ('GMACs', 1e9) if exits[-1][0] >= 1e9 else ('MMACs', 1e6)
+    unit, scale = macs_unit(exits[-1][0])
 
     def xy(curve):
         return [x / scale for x, _ in curve], [y for _, y in curve]
 
-    figure = Figure(figsize=(6.4, 4.4), layout='constrained')
-    FigureCanvasAgg(figure)
+    figure = new_figure(6.4, 4.4)
     axes = figure.add_subplot()
-    for shade, (name, curve) in zip(_shades(len(pruned)), pruned.items()):
+    greys = shades(len(pruned), first=0.8, last=0.4)
+    for shade, (name, curve) in zip(greys, pruned.items()):
         axes.plot(*xy(curve), '.', ms=4, color=shade, label=f'{name}, pruned')
     axes.step(
         *xy(exits), 's--', where='post', color='0.3', mfc='white', label='exits alone'
@@ -49,19 +46,10 @@ def draw_frontier(
         )
     axes.plot(*xy(chosen), 'o', color='black', label='points to offer', zorder=4)
     axes.set_xlim(left=0)
-    axes.set_ylim(bottom=_lower_limit([y for _, y in [*chosen, *exits]]))
-    axes.set_xlabel(f'Executed {unit} an image')
-    axes.set_ylabel(metric)
-    axes.grid(alpha=0.25)
-    axes.spines[['top', 'right']].set_visible(False)
-    figure.legend(frameon=False, fontsize=8, loc='outside upper center', ncols=3)
-    figure.savefig(path, dpi=200)
-
-
-def _shades(number: int) -> list[str]:
-    return [f'{0.8 - 0.4 * i / max(number - 1, 1):.2f}' for i in range(number)]
-
-
-def _lower_limit(scores: Sequence[float]) -> float:
-    """A little below what is offered: a network pruned to a wreck would flatten it."""
-    return min(scores) - 0.1 * (max(scores) - min(scores)) - 1e-3
+    # Networks that are pruned too far would flatten the rest.
+    scores = [y for _, y in [*chosen, *exits]]
+    lowest, highest = min(scores), max(scores)
+    axes.set_ylim(bottom=lowest - 0.1 * (highest - lowest) - 1e-3)
+    finish(axes, f'Executed {unit} per image', metric)
+    add_legend(figure)
+    figure.savefig(path)

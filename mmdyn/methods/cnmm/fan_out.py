@@ -1,4 +1,4 @@
-"""All functions that leave a node for one scale, as one convolution.
+"""All functions from a node to one scale, as one convolution.
 
 Convolutional Neural Mixture Models, Ruiz, Verbeek, ICCV 2019.
 """
@@ -37,13 +37,9 @@ class FanOut(nn.Module):
         )
 
     def rows(self, targets: Sequence[int]) -> Tensor:
-        """The weights of the functions that lead to ``targets``; a view where it can be.
+        """Weights (len(targets) * out_channels, in_channels, 3, 3) of some targets.
 
-        Args:
-            targets (Sequence[int]): Some of :attr:`targets`, in their order.
-
-        Returns:
-            Tensor: Weights of shape (len(targets) * out_channels, in_channels, 3, 3).
+        They are a view if the targets, given in order, are neighbours.
         """
         places = [self.targets.index(target) for target in targets]
         first, last = places[0], places[-1]
@@ -53,15 +49,7 @@ class FanOut(nn.Module):
         return torch.cat([weight[i * width : (i + 1) * width] for i in places])
 
     def forward(self, x: Tensor, targets: Sequence[int]) -> tuple[Tensor, ...]:
-        """Compute the functions to some targets.
-
-        Args:
-            x (Tensor): The map (N, in_channels, H, W).
-            targets (Sequence[int]): Some of :attr:`targets`, in their order.
-
-        Returns:
-            tuple[Tensor, ...]: For each, a map of ``out_channels`` channels.
-        """
+        """Compute the functions of x (N, in_channels, H, W) to some targets, in order."""
         if self.pooling > 1:
             x = nn.functional.avg_pool2d(x, self.pooling, ceil_mode=True)
         y = nn.functional.conv2d(

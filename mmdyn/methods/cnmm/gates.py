@@ -12,9 +12,9 @@ def sample_concrete(logits: Tensor, number: int, temperature: float) -> Tensor:
 
     Args:
         logits (Tensor): γ of M variables, of shape (M,); π = sigmoid(γ).
-        number (int): How many samples N to draw of each.
-        temperature (float): The nearer to 0, the nearer are samples to 0 or 1. At any
-            temperature one exceeds 1/2 with probability π.
+        number (int): Samples N of each.
+        temperature (float): Near 0, samples are near 0 or 1. At any temperature one
+            exceeds 1/2 with probability π.
 
     Returns:
         Tensor: Samples in (0, 1) of shape (N, M), in single precision.

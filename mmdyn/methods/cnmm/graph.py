@@ -12,13 +12,9 @@ Function = tuple[int, int]
 
 
 def all_functions(scales: Sequence[int]) -> tuple[Function, ...]:
-    """List the functions between nodes: from each to all later ones but finer ones.
+    """Functions (t, s) from each node to all later ones but finer ones, in order.
 
-    Args:
-        scales (Sequence[int]): Scale of each node, 0 being the finest.
-
-    Returns:
-        tuple[Function, ...]: Pairs (t, s) in the order in which they are computed.
+    ``scales`` are those of the nodes, 0 being the finest.
     """
     return tuple(
         (t, s)
@@ -31,14 +27,7 @@ def all_functions(scales: Sequence[int]) -> tuple[Function, ...]:
 def live_functions(
     functions: Iterable[Function], outputs: Sequence[int]
 ) -> tuple[Function, ...]:
-    """Leave out dead functions: those on no path from node 0 to an output.
-
-    Args:
-        functions (Iterable[Function]): Functions, in the order of :func:`all_functions`.
-        outputs (Sequence[int]): Nodes whose features are asked for.
-
-    Returns:
-        tuple[Function, ...]: The others, in the same order.
+    """The functions on paths from node 0 to outputs, in order; others are dead.
 
     Raises:
         ValueError: If no path leads to an output.
@@ -66,17 +55,11 @@ def live_functions(
 def selection_probabilities(
     mixing_weights: Mapping[Function, float],
 ) -> dict[Function, float]:
-    """Probability of each function to be the one that its node uses.
+    """Probability of each function to be the one that its node uses, given each π.
 
     That is w_t^s = π_t^s Π_{r>t} (1 − π_r^s): each later function to the same node
     replaces it with the probability of its own mixing weight. The first one to a node
-    replaces nothing, so its π counts as 1.
-
-    Args:
-        mixing_weights (Mapping[Function, float]): π of each function.
-
-    Returns:
-        dict[Function, float]: The probabilities, which add up to 1 for each node.
+    replaces nothing, so its π counts as 1. They add up to 1 for each node.
     """
     first: dict[int, int] = {}
     for t, s in sorted(mixing_weights):
@@ -95,12 +78,8 @@ def usage_probabilities(
 ) -> dict[Function, float]:
     """Probability of each function to be on the chain that leads to an output.
 
-    Args:
-        mixing_weights (Mapping[Function, float]): π of each function.
-        outputs (Sequence[int]): Nodes whose features are asked for; each is as likely.
-
-    Returns:
-        dict[Function, float]: w_t^s times the probability that the chain meets node s.
+    That is w_t^s times the probability that the chain contains node s, each of the
+    ``outputs`` being equally likely.
     """
     met = {output: 1 / len(outputs) for output in outputs}
     probabilities = selection_probabilities(mixing_weights)

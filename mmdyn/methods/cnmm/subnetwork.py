@@ -1,51 +1,32 @@
-"""Running some functions of a mixture model, for some of its outputs.
+"""The forward pass of some functions of a mixture model, for some of its outputs.
 
 Adaptative Inference Cost With Convolutional Neural Mixture Models, Ruiz, Verbeek, ICCV
 2019, Eq. 7.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from mmdyn.methods.cnmm.fan_out import FanOut
 from mmdyn.methods.cnmm.graph import Function
-
-
-class SubnetworkPart(NamedTuple):
-    """What a subnetwork computes from one output to the next.
-
-    Args:
-        forward (Callable): Maps the state before to the state after, images in the first
-            part. A state is a dict of what later parts need: ``held``, the mixtures h^s
-            of nodes that are not complete, ``active``, maps of complete nodes behind norm
-            and ReLU, both by node, and ``weights``, the mixing weights of this forward
-            pass, by function.
-        node (int): The node of the output.
-        project (Callable): What the model returns for a node, from its features.
-    """
-
-    forward: Callable[[Tensor | dict], dict]
-    node: int
-    project: Callable[[int, Tensor], Tensor]
-
-    def features(self, state: dict) -> Tensor:
-        """The output's features, given the state after this part."""
-        return self.project(self.node, state['active'][self.node])
+from mmdyn.models.stages import Stage, Walk
 
 
 class Subnetwork:
-    """Some functions of a mixture model; what is not asked for is not computed.
+    """Some functions of a mixture model, computed only as far as an output needs them.
+
+    The state between its stages is a dict: ``held``, the mixtures h^s of incomplete
+    nodes, and ``active``, maps of complete nodes after norm and ReLU, both by node, and
+    ``weights``, the mixing weights of this forward pass, by function.
 
     Args:
-        model (CNMM): Whose functions they are.
+        model (CNMM): The model, whose weights are used.
         functions (Sequence[Function]): Functions on paths from node 0 to the outputs.
         outputs (Sequence[int]): Nodes whose features are asked for.
-        lazy (bool): Leave functions that only later outputs need until these are
-            asked for.
+        lazy (bool): Postpone functions that only later outputs need.
     """
 
     def __init__(
@@ -62,7 +43,7 @@ class Subnetwork:
         self.fan_outs = {t: self._fan_outs_of(t) for t, _ in self.functions}
 
     def _fan_outs_of(self, node: int) -> list[tuple[FanOut, list[int]]]:
-        """The convolutions that run a node's functions, with the nodes these lead to."""
+        """The convolutions of a node's functions, with the nodes that these lead to."""
         return [
             (fan_out, targets)
             for fan_out in self.model.fan_outs[str(node)].values()
@@ -71,22 +52,27 @@ class Subnetwork:
 
     def __call__(self, images: Tensor) -> tuple[Tensor, ...]:
         """Compute the features (N, C, H, W) of each output from images."""
-        state, features = images, []
-        for part in self.parts():
-            state = part.forward(state)
-            features.append(part.features(state))
-        return tuple(features)
+        return tuple(Walk([[stage] for stage in self.stages()], images))
 
-    def parts(self) -> list[SubnetworkPart]:
-        """The parts of a forward pass, one for each output."""
+    def stages(self) -> list[Stage]:
+        """A stage for each output, from images or the state of the output before it."""
+        model = self.model
         steps = [self._start] + [
-            partial(self._go_on, node=node, last=last)
+            partial(self._continue, node=node, last=last)
             for last, node in zip(self.outputs, self.outputs[1:])
         ]
         return [
-            SubnetworkPart(step, node, self.model.project)
+            Stage(
+                step,
+                model.out_width(node),
+                model.strides[node],
+                partial(self._features, node=node),
+            )
             for step, node in zip(steps, self.outputs)
         ]
+
+    def _features(self, state: dict, node: int) -> Tensor:
+        return self.model.project(node, state['active'][node])
 
     def _start(self, images: Tensor) -> dict:
         """Compute the nodes up to the first output."""
@@ -97,9 +83,8 @@ class Subnetwork:
         )
         return self._complete(state, range(self.outputs[0] + 1))
 
-    def _go_on(self, state: dict, node: int, last: int) -> dict:
-        """Compute the nodes up to an output, ``node``, from those up to the one before,
-        ``last``."""
+    def _continue(self, state: dict, node: int, last: int) -> dict:
+        """Compute the nodes behind output ``last`` up to output ``node``."""
         state = {name: dict(tensors) for name, tensors in state.items()}
         nodes = range(last + 1, node + 1)
         if self.lazy:
@@ -108,15 +93,15 @@ class Subnetwork:
         return self._complete(state, nodes)
 
     def _complete(self, state: dict, nodes: range) -> dict:
-        """Complete some nodes, given all that leads to them from those before."""
+        """Complete some nodes, given all contributions of the nodes before them."""
         held, active = state['held'], state['active']
         output = nodes[-1]
+        horizon = output if self.lazy else self.outputs[-1]
         for t in nodes:
             if t not in held:  # no function leads there
                 continue
             x = self.model.norms[str(t)](held.pop(t))
             active[t] = nn.functional.relu(x, inplace=True)
-            horizon = output if self.lazy else self.outputs[-1]
             self._run_functions(t, state, range(t + 1, horizon + 1))
         state['active'] = {
             t: x for t, x in active.items() if t == output or self._serves(t, output)
@@ -124,11 +109,11 @@ class Subnetwork:
         return state
 
     def _serves(self, node: int, output: int) -> bool:
-        """Whether functions of a node are left for later outputs."""
+        """Whether functions of a node are postponed to later outputs."""
         return self.lazy and any(t == node and s > output for t, s in self.functions)
 
     def _run_functions(self, t: int, state: dict, nodes: range) -> None:
-        """Run the functions from node t to some nodes and mix in what they give."""
+        """Run the functions from node t to some nodes and mix their outputs in."""
         held, weights = state['held'], state['weights']
         for fan_out, targets in self.fan_outs.get(t, ()):
             wanted = [s for s in targets if s in nodes]
@@ -139,7 +124,7 @@ class Subnetwork:
 
 
 def _mix(held: Tensor | None, value: Tensor, weight: Tensor | None) -> Tensor:
-    """Eq. 7: a function's output replaces what its node held, with weight π.
+    """Eq. 7: with weight π, a function's output replaces the content of its node.
 
     Without a weight, in a deterministic sum, it is added.
     """

@@ -1,4 +1,4 @@
-"""Gates that learn who leaves.
+"""Learned gates: a policy of one small layer at each exit.
 
 Jointly-Learned Exit and Inference for a Dynamic Neural Network: JEI-DNN, Regol et al.:
 section 4, Eq. 4, 7 and 8, Appendix 9.9.
@@ -6,28 +6,26 @@ section 4, Eq. 4, 7 and 8, Appendix 9.9.
 
 from collections.abc import Mapping
 from numbers import Real
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from mmdyn.methods.multi_exit.policies import Policy, check_found_thresholds, is_confident
+from mmdyn.methods.multi_exit.policies import Policy, named
 from mmdyn.operating_point import OperatingPoint
 from mmdyn.registry import MODELS
 from mmdyn.utils.validation import check_counts
 
 
 def uncertainty_statistics(logits: Tensor) -> Tensor:
-    """What a gate sees of an exit's answer (Appendix 9.9).
+    """The inputs of a gate (Appendix 9.9).
 
     Args:
         logits (Tensor): Logits (N, K) of two classes or more.
 
     Returns:
-        Tensor: For each sample the highest probability, the entropy, the entropy of the
-        squared and renormalised probabilities, and the margin between the two highest
-        probabilities; of shape (N, 4).
+        Tensor: Highest probability, entropy, entropy of the squared and renormalised
+        probabilities, and margin between the two highest probabilities, (N, 4).
     """
     best, second = logits.softmax(dim=1).topk(2, dim=1).values.unbind(dim=1)
     # Squared and renormalised, probabilities are those of twice the logits.
@@ -42,16 +40,11 @@ def _entropy(logits: Tensor) -> Tensor:
 
 
 def exit_distribution(gates: Tensor) -> Tensor:
-    """The probability to leave at each exit, P(G = l) of Eq. 7 and 8.
+    """The probability of each exit, P(G = l) of Eq. 7 and 8.
 
-    What is left for an exit is 1 less the probabilities of those before it: with the
-    gates' own values, as Eq. 8 writes it, it could be negative.
-
-    Args:
-        gates (Tensor): What the gates say, in [0, 1], of shape (M − 1, N).
-
-    Returns:
-        Tensor: Probabilities of shape (M, N) that sum to 1 over the exits.
+    From outputs (M − 1, N) of the gates, in [0, 1], probabilities (M, N) that sum to 1
+    over the exits. The remainder at an exit is 1 less the probabilities of the exits
+    before it: less the gates' own outputs, as Eq. 8 is written, it could be negative.
     """
     remaining, probabilities = torch.ones_like(gates[0]), []
     for gate in gates:
@@ -62,22 +55,23 @@ def exit_distribution(gates: Tensor) -> Tensor:
 
 @MODELS.register_module()
 class LearnedGatePolicy(Policy):
-    """A sample leaves at the first exit that its gate opens: P(E = l) > threshold.
+    """A sample takes the first exit with P(E = l) > threshold.
 
-    A gate is one linear layer and a sigmoid on statistics of what its exit says. They
-    are trained by ``mmdyn.JEIScheduleHook``. The last exit takes all that get there.
+    A gate is one linear layer and a sigmoid on statistics of its exit's logits.
+    ``mmdyn.JEIScheduleHook`` trains the gates. The last exit takes all samples that reach
+    it.
 
     Args:
         num_exits (int): Number of exits M, the last included.
-        thresholds (float | Mapping[str, float]): What P(E = l) must exceed, in [0, 1). A
+        thresholds (float | Mapping[str, float]): Thresholds of P(E = l), in [0, 1). A
             mapping names several, each of which becomes an operating point; a single one
             is named ``adaptive``.
         init_cfg (dict | None): Initialisation.
 
     Attributes:
-        gates (nn.ModuleList): A linear layer an exit but the last.
-        class_weights (Tensor): What a sample that should stay, and one that should
-            leave, count in the training of each gate; of shape (M − 1, 2).
+        gates (nn.ModuleList): A linear layer for each exit but the last.
+        class_weights (Tensor): Weights, in the training of each gate, of samples that
+            should stay and of samples that should exit; of shape (M − 1, 2).
 
     Raises:
         ValueError: If there is no exit before the last, or a threshold lies outside
@@ -96,81 +90,53 @@ class LearnedGatePolicy(Policy):
         thresholds: float | Mapping[str, float] = 0.5,
         init_cfg: dict | None = None,
     ):
-        super().__init__(init_cfg)
         check_counts(num_exits=num_exits)
         if num_exits < 2:
             raise ValueError('gates need an exit before the last one, got 1 exit in all')
-        if not isinstance(thresholds, Mapping):
-            thresholds = dict(adaptive=thresholds)
-        self._points = tuple(
-            OperatingPoint(name, dict(gate_threshold=_checked_threshold(name, value)))
-            for name, value in thresholds.items()
-        )
+        settings = {
+            name: dict(gate_threshold=_checked_threshold(name, value))
+            for name, value in named(thresholds).items()
+        }
+        super().__init__(num_exits, settings, init_cfg)
         self.gates = nn.ModuleList(nn.Linear(4, 1) for _ in range(num_exits - 1))
         self.register_buffer('class_weights', torch.ones(num_exits - 1, 2))
-
-    @property
-    def operating_points(self) -> tuple[OperatingPoint, ...]:
-        """One point a threshold."""
-        return self._points
-
-    def check_settings(self, settings: Mapping[str, Any]) -> None:
-        """As :func:`check_found_thresholds`: points with thresholds leave gates aside."""
-        check_found_thresholds(settings, len(self.gates))
 
     @staticmethod
     def decision_macs(num_classes: int) -> int:
         """Multiply-adds of a gate by the paper's count (Tables 2 and 3): 9 K + 6.
 
-        Nearly all are those of the statistics, element by element, which a counter of
-        matrix products like ``mmdyn.CostMeter`` does not see.
+        Nearly all are element-wise, in the statistics, which counters of matrix products
+        such as ``mmdyn.CostMeter`` leave out.
         """
         return 9 * num_classes + 6
 
     def gate_logits(self, logits: Tensor, exit: int, frozen: bool = False) -> Tensor:
-        """What the gate of an exit says, before the sigmoid.
+        """The gate logits (N,) of an exit, given its index from 0 and its logits (N, K).
 
-        Args:
-            logits (Tensor): Logits (N, K) of the exit.
-            exit (int): Place of the exit, from 0; not the last.
-            frozen (bool): Whether gradients reach the logits alone, not the gate.
-
-        Returns:
-            Tensor: Of shape (N,).
+        If ``frozen``, gradients reach the exit's logits but not the gate.
         """
         # In half precision, probabilities of many exits do not sum to 1.
         precision = torch.promote_types(logits.dtype, torch.float)
-        gate, statistics = self.gates[exit], uncertainty_statistics(logits.to(precision))
+        weight, bias = self.gates[exit].weight, self.gates[exit].bias
         if frozen:
-            said = linear(statistics, gate.weight.detach(), gate.bias.detach())
-        else:
-            said = gate(statistics)
-        return said[:, 0].to(precision)
+            weight, bias = weight.detach(), bias.detach()
+        statistics = uncertainty_statistics(logits.to(precision))
+        return linear(statistics, weight, bias)[:, 0].to(precision)
 
     def forward(
         self, logits: Tensor, exit: int, point: OperatingPoint, remaining: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Decide who leaves.
+    ) -> tuple[Tensor, Tensor | None]:
+        """As in the base; carried is 1 less the probabilities of the exits before.
 
-        Args:
-            logits (Tensor): Logits (N, K) of the samples that reached the exit.
-            exit (int): Place of the exit, from 0; not the last.
-            point (OperatingPoint): One of :attr:`operating_points`, or one with
-                thresholds of confidence, the baseline, which a search has found.
-            remaining (Tensor | None): What their probabilities of the exits before leave
-                of 1, (N,); ``None`` at the first exit.
-
-        Returns:
-            tuple[Tensor, Tensor]: Booleans (N,), True for each sample that leaves, and
-            what remains now.
+        Points found by a search, the baseline, compare confidences instead.
         """
         if 'thresholds' in point.settings:
-            return is_confident(logits, point.settings['thresholds'][exit]), None
+            return super().forward(logits, exit, point)
         gate = self.gate_logits(logits, exit).sigmoid()
         if remaining is None:
             remaining = torch.ones_like(gate)
         probability = torch.minimum(gate, remaining)
-        # P(E = l) of Eq. 4, without a division: something remains of all that got here.
+        # P(E = l) of Eq. 4, without a division: the remainder here is above 0.
         leaves = probability > point.settings['gate_threshold'] * remaining
         return leaves, remaining - probability
 

@@ -1,4 +1,4 @@
-"""The losses of inference modules and gates that are trained in turns.
+"""Training losses of exits and gates, which are trained alternately.
 
 Jointly-Learned Exit and Inference for a Dynamic Neural Network: JEI-DNN, Regol et al.:
 section 4.1 and Appendices 9.1.4, 9.5, 9.7 and 9.15.
@@ -17,20 +17,16 @@ GATE_TARGETS = ('exit_subsequent', 'exit_if_min')
 
 
 def gate_targets(costs: Tensor, kind: str = 'exit_subsequent') -> Tensor:
-    """What each gate should say (Appendix 9.15).
+    """The targets of the gates (Appendix 9.15).
 
     Args:
-        costs (Tensor): What leaving at each exit costs each sample, the C of Eq. 12, of
-            shape (M, N).
-        kind (str): ``'exit_subsequent'``: leave at the cheapest exit, of several the
-            first, and at all behind it (Eq. 31). ``'exit_if_min'``: leave wherever no
+        costs (Tensor): Cost of each exit for each sample, C of Eq. 12, of shape (M, N).
+        kind (str): ``'exit_subsequent'``: exit at the cheapest exit, of several the
+            first, and at all later ones (Eq. 31). ``'exit_if_min'``: exit wherever no
             later exit is cheaper (Eq. 32).
 
     Returns:
-        Tensor: 1 to leave, 0 to stay, of shape (M − 1, N): the last exit has no gate.
-
-    Raises:
-        ValueError: For another kind.
+        Tensor: 1 to exit, 0 to stay, of shape (M − 1, N): the last exit has no gate.
     """
     check_choice('gate_targets', kind, GATE_TARGETS)
     if kind == 'exit_subsequent':
@@ -42,16 +38,15 @@ def gate_targets(costs: Tensor, kind: str = 'exit_subsequent') -> Tensor:
 
 
 class JointTraining:
-    """The losses of the phases of a JEI-DNN's training.
+    """Objective with the losses of the phases of a JEI-DNN's training.
 
     Args:
-        cost_weight (float): The paper's λ, what computing all costs in units of the
-            cross-entropy.
-        exit_costs (Sequence[float]): Share of the whole network's cost that leaving at
-            each exit costs, IC_norm, (M,).
+        cost_weight (float): The paper's λ: the whole cost in units of the cross-entropy.
+        exit_costs (Sequence[float]): Cost of each exit as a share of the whole network's,
+            IC_norm, (M,).
         targets (str): As ``kind`` of :func:`gate_targets`.
-        full_gradient (bool): Whether inference modules also learn to change what the
-            gates say: JEI-DNN-FULL (Eq. 14; the right term is left out otherwise).
+        full_gradient (bool): Whether exits also learn to change the gates' inputs:
+            JEI-DNN-FULL (Eq. 14; its right term is left out otherwise).
 
     Attributes:
         phase (str): ``'warmup'``, ``'classifier'`` or ``'gate'``, or ``'backbone'``, in
@@ -60,6 +55,9 @@ class JointTraining:
     Raises:
         ValueError: For other targets.
     """
+
+    trains_policy = True
+    needs_all_exits = True
 
     def __init__(
         self,
@@ -76,17 +74,11 @@ class JointTraining:
         self.phase = 'warmup'
 
     def losses(self, model, inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
-        """Losses of a batch in the active phase.
-
-        Args:
-            model (MultiExitClassifier): A model with an ``mmdyn.LearnedGatePolicy``.
-            inputs (Tensor): Images of shape (N, C, H, W).
-            data_samples (list[DataSample]): Their annotations.
-        """
+        """As of ``SumOfExits``, for a model with an ``mmdyn.LearnedGatePolicy``."""
         if self.phase == 'backbone':
             return model.losses_of_exits(inputs, data_samples)
         if self.phase == 'gate':
-            # Gates are to judge what exits say in inference.
+            # Gates judge the exits' logits of inference.
             with model.trunk_frozen(model.exits):
                 logits = model.logits_of_exits(inputs)
         else:
@@ -96,26 +88,21 @@ class JointTraining:
     def losses_of_logits(
         self, policy: LearnedGatePolicy, logits: Sequence[Tensor], labels: Tensor
     ) -> dict[str, Tensor]:
-        """Losses of the active phase.
+        """Losses of the active phase, under names with ``loss``, and numbers to log.
 
-        Args:
-            policy (LearnedGatePolicy): The gates.
-            logits (Sequence[Tensor]): Logits (N, K) of each exit.
-            labels (Tensor): Labels (N,), or a score for each class (N, K).
-
-        Returns:
-            dict[str, Tensor]: Losses, under names that contain ``loss``, and what else
-            is good to see in a log.
+        From the logits (N, K) of each exit and labels (N,), or a score for each class
+        (N, K).
         """
         errors = self.errors(logits, labels)
-        phase = dict(warmup=self._warmup, classifier=self._of_exits, gate=self._of_gates)[
-            self.phase
-        ]
-        return phase(policy, logits, errors)
+        if self.phase == 'warmup':
+            return self._losses_of_warmup(errors)
+        if self.phase == 'classifier':
+            return self._losses_of_exits(policy, logits, errors)
+        return self._losses_of_gates(policy, logits, errors)
 
     @staticmethod
     def errors(logits: Sequence[Tensor], labels: Tensor) -> Tensor:
-        """The cross-entropy of each exit's answer on each sample, (M, N)."""
+        """The cross-entropy of each exit's logits on each sample, (M, N)."""
         return torch.stack(
             [cross_entropy(each.float(), labels, reduction='none') for each in logits]
         )
@@ -128,23 +115,18 @@ class JointTraining:
         """C of Eq. 12: cross-entropy (M, N) and the weighted cost of computing."""
         return errors + self.cost_weight * self.exit_costs.to(errors)[:, None]
 
-    def _warmup(self, policy, logits, errors) -> dict[str, Tensor]:
-        """Eq. 17; the rate it starts with is the optimizer's. Early exits learn more."""
+    def _losses_of_warmup(self, errors: Tensor) -> dict[str, Tensor]:
+        """Eq. 17, without its learning rate: earlier exits have larger weights."""
         last = len(errors) - 1
         return {
             f'exit{exit + 1}.loss': (last - exit) * errors[exit].mean()
             for exit in range(last)
         }
 
-    def _of_exits(self, policy, logits, errors) -> dict[str, Tensor]:
+    def _losses_of_exits(self, policy, logits, errors) -> dict[str, Tensor]:
         """Eq. 13, with the gradient of Eq. 14 or of Eq. 30."""
         with torch.set_grad_enabled(self.full_gradient):
-            gates = torch.stack(
-                [
-                    policy.gate_logits(each, exit, frozen=True).sigmoid()
-                    for exit, each in enumerate(logits[:-1])
-                ]
-            )
+            gates = _gate_logits(policy, logits, frozen=True).sigmoid()
             leaving = exit_distribution(gates)
         costs = self.leaving_costs(errors)
         return dict(
@@ -152,25 +134,27 @@ class JointTraining:
             expected_cost=(self.exit_costs.to(errors) @ leaving.detach()).mean(),
         )
 
-    def _of_gates(self, policy, logits, errors) -> dict[str, Tensor]:
-        """Eq. 16, the two kinds of targets weighted as ``policy.class_weights`` say."""
+    def _losses_of_gates(self, policy, logits, errors) -> dict[str, Tensor]:
+        """Eq. 16, the two targets weighted by ``policy.class_weights``."""
         targets = self.gate_targets(errors.detach())
-        said = torch.stack(
-            [
-                policy.gate_logits(each.detach(), exit)
-                for exit, each in enumerate(logits[:-1])
-            ]
-        )
+        gates = _gate_logits(policy, [each.detach() for each in logits])
         stay, leave = policy.class_weights.unbind(dim=1)
         weights = torch.where(targets > 0, leave[:, None], stay[:, None])
         losses = binary_cross_entropy_with_logits(
-            said, targets, weights, reduction='none'
+            gates, targets, weights, reduction='none'
         )
-        right = (said > 0) == (targets > 0)
+        right = (gates > 0) == (targets > 0)
         return dict(
             loss_gates=losses.mean(dim=1).sum(),
             gates_right=100 * right.float().mean(),
         )
+
+
+def _gate_logits(policy, logits: Sequence[Tensor], frozen: bool = False) -> Tensor:
+    """Gate logits (M − 1, N) of all exits but the last."""
+    return torch.stack(
+        [policy.gate_logits(each, i, frozen) for i, each in enumerate(logits[:-1])]
+    )
 
 
 def _labels(data_samples: list) -> Tensor:

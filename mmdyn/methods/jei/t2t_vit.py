@@ -17,11 +17,11 @@ from mmdyn.utils.validation import check_choice, check_counts
 class T2TViT(T2T_ViT):
     """T2T-ViT with performer layers in tokens-to-token.
 
-    Gives the class token (N, C) behind the last layer and its norm. Images of another
-    size than ``img_size`` are welcome: the position embedding is resized.
+    Gives the class token (N, C) after the last layer and its norm. For images of another
+    size than ``img_size`` the position embedding is resized.
 
     mmpretrain's T2T_ViT multiplies q·k by √d, d being the channels of a head, instead of
-    dividing it; here it is divided, as where the published weights come from.
+    dividing it; here it is divided, as in the code of the published weights.
 
     Args:
         arch (str | dict): Number of layers, ``'7'``, ``'10'``, ``'12'``, ``'14'``,

@@ -5,9 +5,9 @@ Rethinking Attention with Performers, Choromanski et al., ICLR 2021, Lemma 1: fo
 of a standard normal distribution, exp(q·k) is the mean of
 exp(ω·q − |q|²/2) exp(ω·k − |k|²/2).
 
-The layer of T2T-ViT departs from the lemma: it has half as many rows as channels, and
-they are as long as if there were so few channels, so that what it weighs values with is
-near exp(−|q − k|²/4) rather than exp(q·k). It is kept as the published weights need it.
+The layer of T2T-ViT departs from the lemma: it has half as many rows as channels, of the
+length for so few channels, so its kernel is near exp(−|q − k|²/4) rather than exp(q·k).
+The published weights need it so.
 """
 
 import math
@@ -26,12 +26,7 @@ _EPSILON = 1e-8
 def positive_random_features(x: Tensor, w: Tensor) -> Tensor:
     """exp(w·x − |x|²/2) / √m, whose products stand for a kernel of the x.
 
-    Args:
-        x (Tensor): Queries or keys (N, L, C).
-        w (Tensor): Random rows (m, C).
-
-    Returns:
-        Tensor: Features (N, L, m), all positive.
+    From queries or keys (N, L, C) and random rows (m, C), features (N, L, m) above 0.
     """
     half_squares = x.square().sum(dim=-1, keepdim=True) / 2
     return torch.exp(x @ w.t() - half_squares) / math.sqrt(len(w))
@@ -40,16 +35,8 @@ def positive_random_features(x: Tensor, w: Tensor) -> Tensor:
 def linear_attention(q: Tensor, k: Tensor, v: Tensor, w: Tensor) -> Tensor:
     """Means of the values, weighed by the kernel of each query and each key.
 
-    The L×L kernel matrix is never made: keys and values are multiplied first.
-
-    Args:
-        q (Tensor): Queries (N, L, C).
-        k (Tensor): Keys (N, L, C).
-        v (Tensor): Values (N, L, C).
-        w (Tensor): Random rows (m, C).
-
-    Returns:
-        Tensor: The means (N, L, C).
+    The L×L kernel matrix is never made: keys and values are multiplied first. Queries,
+    keys, values and means are (N, L, C), random rows (m, C).
     """
     q, k = positive_random_features(q, w), positive_random_features(k, w)
     sums = q @ k.sum(dim=1).unsqueeze(2)  # N, L, 1: of the rows of the kernel matrix

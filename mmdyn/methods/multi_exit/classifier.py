@@ -7,7 +7,8 @@ from mmpretrain.models import ClsHead, ImageClassifier
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
-from mmdyn.methods.multi_exit.exits import Exit, exits_of_levels
+from mmdyn.methods.multi_exit.execution import run_to_exits
+from mmdyn.methods.multi_exit.exits import build_exit
 from mmdyn.methods.multi_exit.model import MultiExitModel
 from mmdyn.methods.multi_exit.objectives import SumOfExits
 from mmdyn.methods.multi_exit.training_phases import TrainingPhase
@@ -21,67 +22,47 @@ from mmdyn.utils.validation import check_choice
 class MultiExitClassifier(MultiExitModel, ImageClassifier):
     """mmpretrain's ``ImageClassifier`` with exits along its backbone.
 
-    Backbone, neck and head are those of the stock classifier, under the same names: the
-    neck and head are the last exit, and a stock checkpoint fills all three. In training
-    all exits are trained together (Lin et al., Eq. 2: the sum of their losses). In
-    inference work really stops: samples that leave are out of the batch, later stages
-    see only the rest, and where nobody is left no further stage runs.
+    Backbone, neck and head keep the names of the stock classifier, so a stock checkpoint
+    fills all three; neck and head are the last exit. All exits are trained together
+    (Lin et al., Eq. 2). In inference, samples that exit leave the batch, later stages see
+    only the rest, and once no samples remain no further stage runs.
 
-    Its operating points are ``exit=1`` to ``exit=M``, at which all samples leave at that
-    exit and no other exit is computed, and those of the policy. Predictions carry
-    ``exit_index``, the number (from 1) of the exit they come from.
+    Its operating points are ``exit=1`` to ``exit=M``, at which all samples take that exit
+    and no other exit is computed, and those of the policy. Predictions carry
+    ``exit_index``, the number (from 1) of the exit that they come from.
 
     Args:
-        backbone (dict | nn.Module): A backbone that ``cut_into_stages`` knows.
-        head (dict | nn.Module): mmpretrain head of the last exit, a ``ClsHead`` with
-            ``num_classes``, or behind a backbone with them; its loss serves all exits.
         exits (Sequence[dict] | dict): Configs of the earlier exits from first to last. In
             each, ``stage`` is the number (from 1) of the stage that the exit follows;
-            channels and classes are filled in where the config is silent. One config
-            with ``levels``, say ``(4, 3, 2)``, stands for an exit of each level behind
-            the last stages but one.
-        policy (dict | nn.Module | None): Config of what decides who leaves, for example
-            ``mmdyn.ConfidencePolicy`` or ``mmdyn.LearnedGatePolicy``. ``None``: only
-            fixed exits, and points that are found by a search of thresholds.
-        distillation (dict | nn.Module | None): Config of what the exits learn beside the
-            labels, for example ``mmdyn.MultiExitDistillation``.
-        neck (dict | nn.Module | None): Neck of the last exit.
-        cut (str): What exits can follow, ``'stage'`` being the number of one of them:
-            ``'stage'``, or each residual ``'block'`` of a ResNet.
-        pretrained (str | None): Checkpoint to start from.
-        train_cfg (dict | None): Batch augmentations, as in ``ImageClassifier``.
-        data_preprocessor (dict | nn.Module | None): As in ``ImageClassifier``.
-        init_cfg (dict | list | None): Initialisation.
+            channels and classes are filled in where they are missing. One config with
+            ``levels``, say ``(4, 3, 2)``, stands for an exit of each level after the last
+            stages but one.
+        policy (dict | nn.Module | None): Config of the policy, for example
+            ``mmdyn.ConfidencePolicy``. ``None``: only fixed exits, and points found by a
+            search of thresholds.
+        distillation (dict | nn.Module | None): Config of an objective in place of the sum
+            of the exits' losses, for example ``mmdyn.MultiExitDistillation``.
+        cut (str): What exits can follow and ``'stage'`` counts: ``'stage'``, or each
+            residual ``'block'`` of a ResNet.
+        **stock: Arguments of ``ImageClassifier``: a ``backbone`` that
+            ``cut_into_stages`` knows, the ``head`` of the last exit, a ``ClsHead``, whose
+            loss serves all exits, its ``neck`` and others.
 
     Raises:
-        ValueError: If exits are missing, out of order, behind no stage or of another
+        ValueError: If exits are missing, out of order, after no stage or of another
             number of classes than the head, or two operating points have one name.
     """
 
     def __init__(
         self,
-        backbone: dict | nn.Module,
-        head: dict | nn.Module,
         exits: Sequence[dict] | dict,
         policy: dict | nn.Module | None = None,
         distillation: dict | nn.Module | None = None,
-        neck: dict | nn.Module | None = None,
         cut: str = 'stage',
-        pretrained: str | None = None,
-        train_cfg: dict | None = None,
-        data_preprocessor: dict | nn.Module | None = None,
-        init_cfg: dict | list | None = None,
+        **stock,
     ):
-        super().__init__(
-            backbone=backbone,
-            neck=neck,
-            head=head,
-            pretrained=pretrained,
-            train_cfg=train_cfg,
-            data_preprocessor=data_preprocessor,
-            init_cfg=init_cfg,
-        )
-        # VGG has its classifier in the backbone, behind which is a bare ClsHead.
+        super().__init__(**stock)
+        # VGG has its classifier in the backbone, followed by a bare ClsHead.
         owner = self.head if hasattr(self.head, 'num_classes') else self.backbone
         self.num_classes = getattr(owner, 'num_classes', -1)
         if not isinstance(self.head, ClsHead) or self.num_classes < 1:
@@ -91,11 +72,9 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
             )
         check_choice('cut', cut, ('stage', 'block'))
         self.cut = cut
-        if isinstance(exits, dict):
-            exits = exits_of_levels(exits, len(self.cut_backbone()))
-        stages = self.place_exits(exits)
+        stages, exits = self.place_exits(exits)
         self.exits = nn.ModuleList(
-            self._build_exit(cfg, stages[number - 1], stages[-2])
+            build_exit(cfg, stages[number - 1], stages[-2], self.num_classes)
             for cfg, number in zip(exits, self.exit_stages)
         )
         self.build_policy(policy)
@@ -105,61 +84,20 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
         self.objective = distillation or SumOfExits()
         self.training_phase = TrainingPhase(tuple(range(self.num_exits)))
 
-    def _build_exit(self, cfg, stage, last_branch) -> nn.Module:
-        arguments = {k: v for k, v in cfg.items() if k not in ('stage', 'type')}
-        name = cfg.get('type')
-        exit_type = MODELS.get(name) if isinstance(name, str) else name
-        if not (isinstance(exit_type, type) and issubclass(exit_type, Exit)):
-            raise ValueError(
-                f'exits need the type of an exit, for example mmdyn.LinearExit or '
-                f'mmdyn.SEBottleneckExit, got {name!r}'
-            )
-        num_classes = arguments.setdefault('num_classes', self.num_classes)
-        if num_classes != self.num_classes:
-            raise ValueError(
-                f'all exits need the {self.num_classes} classes of the head, got '
-                f'{num_classes}'
-            )
-        return exit_type(**{**exit_type.arguments_at(stage, last_branch), **arguments})
-
     def logits_at(self, exit: int, features: Tensor) -> Tensor:
-        """Compute the logits of one exit.
-
-        Args:
-            exit (int): Place of the exit, from 0.
-            features (Tensor): Features of the stage before it.
-
-        Returns:
-            Tensor: Logits (N, K).
-        """
         if exit < len(self.exits):
             return self.exits[exit](features)
         features = (features,)
         return self.head(self.neck(features) if self.with_neck else features)
 
     def logits_of_exits(self, inputs: Tensor) -> list[Tensor]:
-        """Compute the logits of all exits for all images, whoever would leave.
-
-        Args:
-            inputs (Tensor): Images of shape (N, C, H, W).
-
-        Returns:
-            list[Tensor]: Logits (N, K) of each exit.
-        """
-        walk = Walk(self.parts(range(self.num_exits), lazy=True), inputs)
+        """Logits (N, K) of each exit for all images (N, C, H, W); no sample exits."""
+        walk = self.walk(inputs)
         return [self.logits_at(exit, features) for exit, features in enumerate(walk)]
 
     def infer(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Run at the active operating point.
-
-        Args:
-            inputs (Tensor): Images of shape (N, C, H, W).
-
-        Returns:
-            tuple[Tensor, Tensor]: Logits (N, K), and the number of the exit (N,), from 1,
-            that each sample's logits come from.
-        """
-        return self.run_to_exits(inputs)
+        """Logits (N, K) of images (N, C, H, W), and the number (N,) of their exits."""
+        return run_to_exits(self, inputs)
 
     def forward(
         self,
@@ -172,25 +110,26 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
             return self.infer(inputs)[0]
         return super().forward(inputs, data_samples, mode)
 
+    def predict(
+        self, inputs: Tensor, data_samples: list[DataSample] | None = None
+    ) -> list[DataSample]:
+        """As in ``ImageClassifier``, with ``exit_index`` in each sample."""
+        logits, exits = self.infer(inputs)
+        predictions = self.head._get_predictions(logits, data_samples)
+        for prediction, exit in zip(predictions, exits.tolist()):
+            prediction.set_field(exit, 'exit_index', dtype=int)
+        return predictions
+
     def losses_of_exits(
         self, inputs: Tensor, data_samples: list[DataSample]
     ) -> dict[str, Tensor]:
-        """Compute the losses of the exits that are trained now.
-
-        Args:
-            inputs (Tensor): Images of shape (N, C, H, W).
-            data_samples (list[DataSample]): Their annotations.
-
-        Returns:
-            dict[str, Tensor]: What the head gives for each exit's logits, with names like
-            ``exit1.loss``.
-        """
+        """The head's losses of each exit in training, with names like ``exit1.loss``."""
         return self.losses_of_logits(self.training_logits(inputs), data_samples)
 
     def losses_of_logits(
         self, logits: dict[int, Tensor], data_samples: list[DataSample]
     ) -> dict[str, Tensor]:
-        """As :meth:`losses_of_exits`, given the logits by the exit's place from 0."""
+        """As :meth:`losses_of_exits`, given the logits by the exit's index from 0."""
         return {
             f'exit{exit + 1}.{name}': value
             for exit, each in logits.items()
@@ -198,16 +137,17 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
         }
 
     def training_logits(self, inputs: Tensor) -> dict[int, Tensor]:
-        """Logits of the exits that are trained now; nothing behind them runs."""
+        """Logits of the exits in training; nothing after the last of them runs."""
         exits, frozen_parts = self.training_phase
         logits = {}
         walk = Walk(self.parts(range(exits[-1] + 1)), inputs)
         for exit in range(exits[-1] + 1):
-            with self.trunk_frozen() if exit < frozen_parts else nullcontext():
+            frozen = exit < frozen_parts
+            with self.trunk_frozen() if frozen else nullcontext():
                 features = next(walk)
             if exit in exits:
-                # The head goes with the end of the backbone.
-                frozen = exit == self.num_exits - 1 and exit < frozen_parts
+                # The head belongs to the end of the backbone.
+                frozen &= exit == self.num_exits - 1
                 with self.trunk_frozen() if frozen else nullcontext():
                     logits[exit] = self.logits_at(exit, features)
         return logits
@@ -217,20 +157,9 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
         neck = [self.neck] if self.with_neck else []
         return eval_mode(self.backbone, *neck, self.head, *others)
 
-    def predict(
-        self, inputs: Tensor, data_samples: list[DataSample] | None = None
-    ) -> list[DataSample]:
-        """Predict at the active operating point.
 
-        Args:
-            inputs (Tensor): Images of shape (N, C, H, W).
-            data_samples (list[DataSample] | None): Samples to write predictions to.
-
-        Returns:
-            list[DataSample]: Samples with scores, label and ``exit_index``.
-        """
-        logits, exits = self.infer(inputs)
-        predictions = self.head._get_predictions(logits, data_samples)
-        for prediction, exit in zip(predictions, exits.tolist()):
-            prediction.set_field(exit, 'exit_index', dtype=int)
-        return predictions
+def require_classifier(model: nn.Module, user: str) -> None:
+    """Refuse, by a ``ValueError`` that begins with ``user``, other kinds of models."""
+    if not isinstance(model, MultiExitClassifier):
+        kind = type(model).__name__
+        raise ValueError(f'{user} an mmdyn.MultiExitClassifier, got a {kind}')

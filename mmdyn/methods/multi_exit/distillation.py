@@ -1,4 +1,4 @@
-"""Exits that learn from a better teacher: one of them, all of them, or another network.
+"""Distillation between exits: each learns from one exit, all of them or another network.
 
 A Closer Look at Branch Classifiers of Multi-exit Architectures, Lin et al., section III-B
 and Table V.
@@ -16,14 +16,6 @@ from mmdyn.utils.checkpoints import load_checkpoint_strictly
 from mmdyn.utils.validation import check_choice
 
 
-def last_exit(logits: Tensor) -> Tensor:
-    return logits[-1]
-
-
-def mean_ensemble(logits: Tensor) -> Tensor:
-    return logits.mean(0)
-
-
 def weighted_ensemble(logits: Tensor) -> Tensor:
     """y_t = Σ_j α_j f'_j with α_j = j / Σ j."""
     weights = torch.arange(1, len(logits) + 1).to(logits)
@@ -31,15 +23,17 @@ def weighted_ensemble(logits: Tensor) -> Tensor:
 
 
 OWN_TEACHERS: dict[str, Callable[[Tensor], Tensor]] = dict(
-    wed=weighted_ensemble, med=mean_ensemble, ofa=last_exit
+    wed=weighted_ensemble,
+    med=lambda logits: logits.mean(0),
+    ofa=lambda logits: logits[-1],
 )
 
 
 @MODELS.register_module()
 class MultiExitDistillation(nn.Module):
-    """Loss between each exit and a teacher (Lin et al., Eq. 3).
+    """Objective with a loss between each exit and a teacher (Lin et al., Eq. 3).
 
-    The loss of all exits is λ Σ CE_i + τ² (1 − λ) Σ KL_i; no gradients reach the teacher.
+    The loss of all exits is λ Σ CE_i + τ² (1 − λ) Σ KL_i; the teacher gets no gradients.
 
     Args:
         teacher (str): ``'wed'``: the ensemble of all exits, weighted by their number;
@@ -47,9 +41,9 @@ class MultiExitDistillation(nn.Module):
             the paper's dark knowledge.
         weight (float): λ, in [0, 1], the weight of the cross-entropies.
         temperature (float): τ.
-        model (dict | None): Config of the teacher's model, for ``'dk'``: a classifier
-            that takes images as the student's preprocessor leaves them.
-        checkpoint (str | None): Its weights, for ``'dk'``. They are read when training
+        model (dict | None): For ``'dk'``, the config of the teacher: a classifier that
+            takes images as the student's preprocessor leaves them.
+        checkpoint (str | None): For ``'dk'``, its weights. They are read when training
             begins and are in no checkpoint of the student.
 
     Raises:
@@ -59,6 +53,9 @@ class MultiExitDistillation(nn.Module):
     Example:
         >>> distillation = dict(type='mmdyn.MultiExitDistillation', teacher='wed')
     """
+
+    trains_policy = False
+    needs_all_exits = True
 
     def __init__(
         self,
@@ -86,8 +83,7 @@ class MultiExitDistillation(nn.Module):
         self.temperature = temperature
         self.model = model
         self.checkpoint = checkpoint
-        # In a list, so that it is no part of the student: not in its parameters,
-        # checkpoints and modes.
+        # In a list, so that the student's parameters, checkpoints and modes leave it out.
         self._network: list[nn.Module] = []
 
     def init_weights(self) -> None:
@@ -98,16 +94,7 @@ class MultiExitDistillation(nn.Module):
             self._network.append(network.eval().requires_grad_(False))
 
     def losses(self, model, inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
-        """As of ``SumOfExits``, with ``exit1.loss_distillation`` and so on.
-
-        Args:
-            model (MultiExitClassifier): The model.
-            inputs (Tensor): The preprocessed images (N, C, H, W).
-            data_samples (list[DataSample]): Their annotations.
-
-        Returns:
-            dict[str, Tensor]: λ CE_i and τ² (1 − λ) KL_i of each exit.
-        """
+        """As of ``SumOfExits``: λ CE_i, and ``exit1.loss_distillation`` and so on."""
         logits = model.training_logits(inputs)
         losses = scaled_losses(model.losses_of_logits(logits, data_samples), self.weight)
         terms = self(list(logits.values()), inputs)
@@ -116,15 +103,7 @@ class MultiExitDistillation(nn.Module):
         return losses
 
     def forward(self, logits: Sequence[Tensor], images: Tensor) -> list[Tensor]:
-        """Compute τ² (1 − λ) KL_i of each exit.
-
-        Args:
-            logits (Sequence[Tensor]): Logits (N, K) of exits 1 to M.
-            images (Tensor): The preprocessed images (N, C, H, W).
-
-        Returns:
-            list[Tensor]: A scalar for each exit.
-        """
+        """τ² (1 − λ) KL_i of each exit, of its logits (N, K) and images (N, C, H, W)."""
         with torch.no_grad():
             target = self._teacher_logits(logits, images)
         return [

@@ -1,4 +1,4 @@
-"""Who leaves at which exit, and how often the answer given there is right.
+"""Counts of the samples that take each exit, and of the right predictions there.
 
 A Closer Look at Branch Classifiers of Multi-exit Architectures, Lin et al., sections
 V-C.2 and V-F, Figs. 5, 9 and 10.
@@ -16,9 +16,9 @@ GROUP_FRACTIONS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
 
 @dataclass(frozen=True)
 class ExitStatistics:
-    """Samples of each class that left at each exit, and those of them that were right.
+    """Samples of each class that took each exit, and the correct ones among them.
 
-    Shares and accuracies lie in [0, 1]; they are not a number where there is no sample.
+    Shares and accuracies lie in [0, 1]; they are NaN where there is no sample.
 
     Args:
         samples (np.ndarray): Integers (K, M) for K classes and M exits.
@@ -37,17 +37,7 @@ class ExitStatistics:
         num_exits: int,
         num_classes: int,
     ) -> 'ExitStatistics':
-        """Count samples.
-
-        Args:
-            exits (Sequence[int]): Number (from 1) of the exit of each of N samples.
-            correct (Sequence[bool]): Whether each prediction is right (N).
-            classes (Sequence[int]): Its class (N), from 0.
-            num_exits (int): M.
-            num_classes (int): K.
-
-        Returns:
-            ExitStatistics: The counts.
+        """Count N samples by their exits, from 1, and classes, from 0.
 
         Raises:
             ValueError: If the three differ in length, or an exit or a class does not
@@ -69,12 +59,12 @@ class ExitStatistics:
 
     @property
     def shares(self) -> np.ndarray:
-        """Share of all samples that leave at each exit (M)."""
+        """Share of all samples that take each exit (M)."""
         return _ratio(self.samples.sum(0), self.samples.sum())
 
     @property
     def accuracies(self) -> np.ndarray:
-        """Accuracy of each exit on the samples that leave there (M)."""
+        """Accuracy of each exit on the samples that take it (M)."""
         return _ratio(self.correct.sum(0), self.samples.sum(0))
 
     @property
@@ -84,12 +74,12 @@ class ExitStatistics:
 
     @property
     def class_shares(self) -> np.ndarray:
-        """Share of the samples of each class that leave at each exit (K, M)."""
+        """Share of the samples of each class that take each exit (K, M)."""
         return _ratio(self.samples, self.samples.sum(1, keepdims=True))
 
     @property
     def class_exit_accuracies(self) -> np.ndarray:
-        """Accuracy on the samples of each class that leave at each exit (K, M)."""
+        """Accuracy on the samples of each class that take each exit (K, M)."""
         return _ratio(self.correct, self.samples)
 
     @property
@@ -100,14 +90,10 @@ class ExitStatistics:
 
 @dataclass(frozen=True)
 class ClassGroup:
-    """Classes of which the most, or the fewest, samples leave at exit 1 (Fig. 10, left).
+    """A number of classes of which the most, or the fewest, samples take exit 1.
 
-    Args:
-        most (bool): Whether they are those with the most samples that leave.
-        classes (int): How many.
-        first_exit_share (float): Mean over the classes of the share of their samples that
-            leaves at exit 1, in [0, 1].
-        accuracy (float): Mean over the classes of their accuracy, in [0, 1].
+    With the means over the classes, in [0, 1], of the share of their samples that take
+    exit 1 and of their accuracy (Fig. 10, left).
     """
 
     most: bool
@@ -117,16 +103,11 @@ class ClassGroup:
 
 
 def class_groups(statistics: ExitStatistics) -> list[ClassGroup]:
-    """Compare classes that leave early with those that leave late (Fig. 10, left).
+    """Compare classes that exit early with those that exit late (Fig. 10, left).
 
-    Classes are sorted by the share that leaves at exit 1, and groups of 5 to 50 % of them
-    taken from either end. Classes without samples are in no group.
-
-    Args:
-        statistics (ExitStatistics): Of one operating point.
-
-    Returns:
-        list[ClassGroup]: Groups of the fewest from small to large, then of the most.
+    Classes are sorted by their share at exit 1, and groups of 5 to 50 % of them taken
+    from either end, those of the lowest shares first, each from small to large. Classes
+    without samples are in no group.
     """
     present = statistics.samples.sum(1) > 0
     shares = statistics.class_shares[present, 0]
@@ -144,16 +125,10 @@ def class_groups(statistics: ExitStatistics) -> list[ClassGroup]:
 
 
 class ExitStatisticsMetric(BaseMetric):
-    """Collects what each sample's exit was and whether its answer is right.
+    """Share of the samples at each exit and accuracy on them, both in percent.
 
     For predictions of one label with ``exit_index``, ``pred_label`` and ``gt_label``, as
-    of ``mmdyn.MultiExitClassifier``. The metrics it returns are the share of the samples
-    at each exit and the accuracy on them, both in percent; the latter is not a number
-    where nobody left.
-
-    Args:
-        num_exits (int): Number of exits, the last included.
-        num_classes (int): Number of classes.
+    of ``mmdyn.MultiExitClassifier``. The accuracy is NaN where no sample exits.
 
     Attributes:
         statistics (ExitStatistics | None): Counts of the latest evaluation, over all

@@ -1,4 +1,4 @@
-"""Branch heads: what turns a stage's features into logits.
+"""Branch heads: layers that map a stage's features to logits.
 
 A Closer Look at Branch Classifiers of Multi-exit Architectures, Lin et al.: Fig. 2 left,
 section IV-B and Table I.
@@ -16,27 +16,23 @@ from mmdyn.registry import MODELS
 
 
 class Exit(BaseModule):
-    """A branch head.
+    """A branch head, which maps features (N, C, H, W) to logits (N, num_classes).
 
-    A subclass takes ``num_classes`` and what :meth:`arguments_at` returns, and its
-    ``forward`` maps features (N, C, H, W) to logits (N, num_classes).
+    A subclass takes ``num_classes`` and what :meth:`arguments_at` returns.
     """
 
     @classmethod
     def arguments_at(cls, stage: Stage, last_branch: Stage) -> dict:
-        """Constructor arguments that follow from where the exit is.
+        """Constructor arguments that follow from the place of the exit.
 
-        Args:
-            stage (Stage): The stage it follows.
-            last_branch (Stage): The last stage a branch can follow, which is the one
-                before the end of the backbone.
+        ``last_branch`` is the last stage but one, the last that a branch can follow.
         """
         return dict(in_channels=stage.out_channels)
 
 
 @MODELS.register_module()
 class LinearExit(Exit):
-    """Global average pooling, if there is a map to pool, and one linear layer.
+    """Global average pooling of maps, and one linear layer.
 
     Args:
         num_classes (int): Number of classes.
@@ -64,7 +60,7 @@ class SEBottleneckExit(Exit):
 
     A convolution first brings the features to the size and channels of the last branch's
     stage: kernel 3, 4, 6 for stride 1, 2, 4. The first SE-bottleneck halves the map and
-    doubles the channels, so what a level costs does not depend on the stage (Table I).
+    doubles the channels, so the cost of a level does not depend on the stage (Table I).
 
     Args:
         num_classes (int): Number of classes.
@@ -101,25 +97,18 @@ class SEBottleneckExit(Exit):
                 f'level must be 0 (the naive branch) or more SE-bottlenecks, got '
                 f'{level!r}'
             )
-        layers, width = [], in_channels
+        self.blocks, width = nn.Sequential(), in_channels
         if level:
             # Kernel stride + 2 with padding 1 divides any map's size by the stride.
-            layers.append(
+            kernel, width = stride + 2, 2 * channels
+            self.blocks.append(
                 ConvModule(
-                    in_channels,
-                    channels,
-                    stride + 2,
-                    stride=stride,
-                    padding=1,
-                    norm_cfg=norm_cfg,
+                    in_channels, channels, kernel, stride, padding=1, norm_cfg=norm_cfg
                 )
             )
-            width = 2 * channels
-            layers.append(SEBottleneck(channels, width, 2, se, norm_cfg))
-            layers += [
-                SEBottleneck(width, width, 1, se, norm_cfg) for _ in range(level - 1)
-            ]
-        self.blocks = nn.Sequential(*layers)
+            self.blocks.append(SEBottleneck(channels, width, 2, se, norm_cfg))
+            for _ in range(level - 1):
+                self.blocks.append(SEBottleneck(width, width, 1, se, norm_cfg))
         self.fc = nn.Linear(width, num_classes)
 
     @classmethod
@@ -135,19 +124,37 @@ class SEBottleneckExit(Exit):
         return self.fc(self.blocks(x).mean((2, 3)))
 
 
+def build_exit(cfg: dict, stage: Stage, last_branch: Stage, num_classes: int) -> Exit:
+    """Build an exit, filling in the arguments that its config leaves out.
+
+    Raises:
+        ValueError: For a type that is not an exit, or another number of classes.
+    """
+    arguments = {k: v for k, v in cfg.items() if k not in ('stage', 'type')}
+    name = cfg.get('type')
+    exit_type = MODELS.get(name) if isinstance(name, str) else name
+    if not (isinstance(exit_type, type) and issubclass(exit_type, Exit)):
+        raise ValueError(
+            f'exits need the type of an exit, for example mmdyn.LinearExit or '
+            f'mmdyn.SEBottleneckExit, got {name!r}'
+        )
+    if arguments.setdefault('num_classes', num_classes) != num_classes:
+        raise ValueError(
+            f'all exits need the {num_classes} classes of the head, got '
+            f'{arguments["num_classes"]}'
+        )
+    return exit_type(**{**exit_type.arguments_at(stage, last_branch), **arguments})
+
+
 def exits_of_levels(config: dict, num_stages: int) -> list[dict]:
-    """Configs of exits of several levels behind the stages before the last one.
+    """Configs of exits of several levels after the stages before the last one.
 
     Lin et al., section III-A: three exits follow stages 1 to 3 of the four of a ResNet,
     and stages 2 to 4 of the five of a VGG.
 
     Args:
-        config (dict): Config of an exit, ``levels`` being those of all exits from first
-            to last.
+        config (dict): Config of an exit, with the ``levels`` of all exits in order.
         num_stages (int): Stages of the backbone.
-
-    Returns:
-        list[dict]: A config for each exit.
 
     Raises:
         ValueError: If there are no levels, or not enough stages for them.
@@ -160,7 +167,7 @@ def exits_of_levels(config: dict, num_stages: int) -> list[dict]:
         )
     if 'stage' in config or 'level' in config:
         raise ValueError(
-            'exits of levels have their stages by that: leave stage and level out'
+            'levels already give each exit its stage and level: leave stage and level out'
         )
     shared = {name: value for name, value in config.items() if name != 'levels'}
     first = num_stages - len(levels)

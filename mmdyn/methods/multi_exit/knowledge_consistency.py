@@ -1,4 +1,4 @@
-"""What adding exits did to a backbone: can the plain backbone's features be told from it?
+"""Knowledge consistency: reconstruction of a plain backbone's features from another's.
 
 A Closer Look at Branch Classifiers of Multi-exit Architectures, Lin et al., section IV-C,
 after Knowledge Consistency between Neural Networks and Beyond, Liang et al.
@@ -14,7 +14,7 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from mmdyn.methods.multi_exit.classifier import MultiExitClassifier
+from mmdyn.methods.multi_exit.classifier import require_classifier
 from mmdyn.models.stages import Stage, Walk, cut_into_stages, identity
 from mmdyn.operating_point import DENSE, DynamicModule, OperatingPoint
 from mmdyn.registry import MODELS
@@ -24,14 +24,13 @@ from mmdyn.utils.checkpoints import load_checkpoint_strictly
 def reconstruction(in_channels: int, out_channels: int, layers: int) -> nn.Sequential:
     """F_N ∘ … ∘ F_0 of Eq. 4, with 3×3 convolutions.
 
+    F_0 is one convolution, each of F_1 to F_N a convolution, a batch norm and a ReLU, so
+    that outputs are never negative if N ≥ 1. Height and width stay.
+
     Args:
         in_channels (int): Channels of the features to start from.
         out_channels (int): Channels of the features to reconstruct.
-        layers (int): N. F_0 is one convolution, each of F_1 to F_N a convolution, a batch
-            norm and a ReLU; what N ≥ 1 gives is never negative.
-
-    Returns:
-        nn.Sequential: A network that keeps height and width.
+        layers (int): N.
     """
     linear = nn.Conv2d(in_channels, out_channels, 3, padding=1)
     others = [
@@ -46,31 +45,30 @@ class KnowledgeConsistency(DynamicModule, BaseModel):
     """Reconstructs the features of a plain network from those of one with exits.
 
     Both networks are frozen. For each stage i but the last and each N of ``layers``, a
-    network F_N ∘ … ∘ F_0 learns, by the mean squared error, to give the baseline's
-    features Z_i^b from the features Z_i of the multi-exit network (Eq. 4). Its operating
-    points are ``stage=i,layers=N``, at which what was reconstructed goes through the
-    rest of the baseline in the place of Z_i^b, and ``baseline``, the plain network: the
-    closer their accuracies, the less the exits disrupted the backbone.
+    network F_N ∘ … ∘ F_0 learns, by the mean squared error, to map the features Z_i of
+    the multi-exit network to the baseline's features Z_i^b (Eq. 4). Its operating points
+    are ``stage=i,layers=N``, at which the reconstruction goes through the rest of the
+    baseline in the place of Z_i^b, and ``dense``, the plain network: the closer their
+    accuracies, the less the exits disrupted the backbone.
 
-    The frozen networks are no submodules: neither parameters nor checkpoints hold them,
-    and training mode does not reach them. Both see the same preprocessed images.
+    The frozen networks are no submodules: parameters, checkpoints and training mode leave
+    them out. Both get the same preprocessed images.
 
     Args:
         multi_exit (dict | nn.Module): An ``mmdyn.MultiExitClassifier``.
         baseline (dict | nn.Module): An ``ImageClassifier`` whose backbone has the same
-            stages, which pass on nothing but their features: no ``mmdyn.CNMM`` or
-            ``mmdyn.MSDNet``.
+            stages, each of which takes only the features of the one before it.
         multi_exit_checkpoint (str | None): Weights of ``multi_exit``, if it is a config.
         baseline_checkpoint (str | None): Weights of ``baseline``, if it is a config.
-        layers (Sequence[int]): The N to compare, 0 being a linear map.
+        layers (Sequence[int]): The N to compare; 0 is a linear map.
         data_preprocessor (dict | nn.Module | None): As in ``ImageClassifier``; ``None``:
             that of the two networks, which have to agree.
 
     Raises:
         ValueError: For a network of another type, a config without a checkpoint or the
-            reverse, a checkpoint that does not fit, backbones that differ in number or
-            stride of their stages, a baseline whose stages pass on more, preprocessors
-            that differ, or ``layers`` that are not different numbers from 0 on.
+            reverse, a checkpoint that does not fit, backbones whose stages differ in
+            number or stride, a baseline whose stages pass on more than features,
+            preprocessors that differ, or ``layers`` that are not different.
 
     Example:
         >>> model = dict(
@@ -112,18 +110,11 @@ class KnowledgeConsistency(DynamicModule, BaseModel):
             }
         )
 
-    @property
-    def multi_exit(self) -> MultiExitClassifier:
-        """The frozen network with exits."""
-        return self._networks[0]
-
-    @property
-    def baseline(self) -> ImageClassifier:
-        """The frozen network without exits."""
-        return self._networks[1]
+    multi_exit = property(lambda self: self._networks[0], doc='With exits, frozen.')
+    baseline = property(lambda self: self._networks[1], doc='Without exits, frozen.')
 
     def _apply(self, fn: Callable, *args, **kwargs):
-        # What moves and casts submodules has to reach the frozen networks too.
+        # Moves and casts of submodules have to reach the frozen networks too.
         for network in self._networks:
             network._apply(fn, *args, **kwargs)
         return super()._apply(fn, *args, **kwargs)
@@ -136,14 +127,12 @@ class KnowledgeConsistency(DynamicModule, BaseModel):
     def operating_points(self) -> tuple[OperatingPoint, ...]:
         """Stages from first to last, in each the N of ``layers``; last the baseline."""
         number = len(cut_into_stages(self.baseline.backbone))
-        return (
-            *(
-                OperatingPoint(f'stage={i},layers={n}', dict(stage=i, layers=n))
-                for i in range(1, number)
-                for n in self.layers
-            ),
-            DENSE,
+        reconstructed = tuple(
+            OperatingPoint(f'stage={i},layers={n}', dict(stage=i, layers=n))
+            for i in range(1, number)
+            for n in self.layers
         )
+        return (*reconstructed, DENSE)
 
     def forward(
         self,
@@ -156,14 +145,8 @@ class KnowledgeConsistency(DynamicModule, BaseModel):
         Args:
             inputs (Tensor): Images of shape (N, C, H, W).
             data_samples (list[DataSample] | None): Samples to write predictions to.
-            mode (str): ``'tensor'``, ``'predict'`` or ``'loss'``.
-
-        Returns:
-            Tensor | list[DataSample] | dict[str, Tensor]: Logits (N, K); predictions of
-            the baseline's head; losses.
-
-        Raises:
-            ValueError: For another mode.
+            mode (str): ``'tensor'`` for logits (N, K), ``'predict'`` for predictions of
+                the baseline's head, or ``'loss'``.
         """
         if mode == 'loss':
             return self.loss(inputs)
@@ -174,18 +157,10 @@ class KnowledgeConsistency(DynamicModule, BaseModel):
         raise ValueError(f"mode must be 'tensor', 'predict' or 'loss', got {mode!r}")
 
     def loss(self, inputs: Tensor) -> dict[str, Tensor]:
-        """Compute the mean squared errors of all reconstructions in one pass.
-
-        Args:
-            inputs (Tensor): Images of shape (N, C, H, W).
-
-        Returns:
-            dict[str, Tensor]: Scalars with names like ``loss_stage1_n0``.
-        """
-        losses = {}
-        # Each stage is a part of its own.
-        walks = [Walk([[stage] for stage in s[:-1]], inputs) for s in self._stages()]
-        for i in range(1, len(self._stages()[0])):
+        """Mean squared errors of all reconstructions, named like ``loss_stage1_n0``."""
+        losses, stages = {}, self._stages()
+        walks = [Walk([[stage] for stage in each], inputs) for each in stages]
+        for i in range(1, len(stages[0])):
             with torch.no_grad():
                 features, target = (next(walk) for walk in walks)
             for n in self.layers:
@@ -194,7 +169,7 @@ class KnowledgeConsistency(DynamicModule, BaseModel):
         return losses
 
     def _head_inputs(self, x: Tensor) -> tuple[Tensor, ...]:
-        """What the baseline's head gets from images at the active operating point."""
+        """Inputs of the baseline's head at the active operating point."""
         settings = self.operating_point.settings
         ours, theirs = self._stages()
         stage = settings.get('stage', 0)
@@ -222,16 +197,10 @@ def _frozen(name: str, network: dict | nn.Module, checkpoint: str | None) -> nn.
 
 
 def _check_types(multi_exit: nn.Module, baseline: nn.Module) -> None:
-    if not isinstance(multi_exit, MultiExitClassifier):
-        raise ValueError(
-            f'multi_exit must be an mmdyn.MultiExitClassifier, got a '
-            f'{type(multi_exit).__name__}'
-        )
+    require_classifier(multi_exit, 'multi_exit must be')
     if not (isinstance(baseline, ImageClassifier) and baseline.with_head):
-        raise ValueError(
-            f'baseline must be an ImageClassifier with a head, got a '
-            f'{type(baseline).__name__}'
-        )
+        kind = type(baseline).__name__
+        raise ValueError(f'baseline must be an ImageClassifier with a head, got a {kind}')
 
 
 def _common_preprocessor(multi_exit: nn.Module, baseline: nn.Module) -> nn.Module:
@@ -245,12 +214,12 @@ def _common_preprocessor(multi_exit: nn.Module, baseline: nn.Module) -> nn.Modul
 
 
 def _preprocessing(network: nn.Module) -> dict:
-    names = ('mean', 'std', 'to_rgb', 'pad_size_divisor', 'pad_value')
-    settings = {n: getattr(network.data_preprocessor, n, None) for n in names}
-    return {
-        name: value.flatten().tolist() if isinstance(value, Tensor) else value
-        for name, value in settings.items()
-    }
+    settings = {}
+    for name in ('mean', 'std', 'to_rgb', 'pad_size_divisor', 'pad_value'):
+        value = getattr(network.data_preprocessor, name, None)
+        is_tensor = isinstance(value, Tensor)
+        settings[name] = value.flatten().tolist() if is_tensor else value
+    return settings
 
 
 def _check_stages(ours: list[Stage], theirs: list[Stage]) -> None:

@@ -1,9 +1,11 @@
-"""Policies: which samples leave at an exit."""
+"""Policies: the samples that exit early."""
 
 from collections.abc import Mapping, Sequence
+from itertools import starmap
 from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor
@@ -14,30 +16,62 @@ from mmdyn.registry import MODELS
 
 
 class Policy(BaseModule):
-    """Base of policies: which samples leave at an exit, one exit after the other.
+    """Base of policies, which decide at one exit after the other.
+
+    The base compares confidences with thresholds, as points found by a search do.
+
+    Args:
+        num_exits (int): Number of exits M, the last included.
+        settings (Mapping[str, Mapping]): Settings by the names of operating points.
+        init_cfg (dict | None): Initialisation.
 
     Attributes:
-        trained_by (str | None): What trains a policy that learns.
+        operating_points (tuple[OperatingPoint, ...]): One point for each named setting.
+        trained_by (str | None): Registry name of the hook that trains the policy.
     """
 
     trained_by: str | None = None
 
-    @staticmethod
-    def decision_macs(num_classes: int) -> int:
-        """Multiply-adds of deciding behind one exit, beside those of its logits."""
-        return 0
+    def __init__(
+        self,
+        num_exits: int,
+        settings: Mapping[str, Mapping],
+        init_cfg: dict | None = None,
+    ):
+        super().__init__(init_cfg)
+        self.num_exits = num_exits
+        self.operating_points = tuple(starmap(OperatingPoint, settings.items()))
+
+    def forward(
+        self,
+        logits: Tensor,
+        exit: int,
+        point: OperatingPoint,
+        carried: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Decide for the samples that reached an exit.
+
+        Args:
+            logits (Tensor): Logits (N, K), or (N, K, h, w) of segmented images.
+            exit (int): Index of the exit, from 0; not the last.
+            point (OperatingPoint): The active operating point.
+            carried (Tensor | None): Of the exit before, (N,).
+
+        Returns:
+            tuple[Tensor, Tensor | None]: Booleans (N,), True for each sample that exits,
+            and what is carried to the next exit.
+        """
+        return reaches(confidence(logits), point.settings['thresholds'][exit]), None
+
+    def check_settings(self, settings: Mapping[str, Any]) -> None:
+        """Refuse, by a ``ValueError``, settings that are not thresholds of confidence."""
+        if set(settings) != {'thresholds'}:
+            raise ValueError(f"settings need 'thresholds' alone, got {dict(settings)}")
+        checked_thresholds('found', settings['thresholds'], self.num_exits - 1)
 
     @torch.no_grad()
     def exits(self, logits: Tensor, point: OperatingPoint) -> Tensor:
-        """The exit that each sample takes.
-
-        Args:
-            logits (Tensor): Logits (M, N, K) of all samples at each of M exits.
-            point (OperatingPoint): One of the policy's operating points.
-
-        Returns:
-            Tensor: Places of the exits (N,), from 0.
-        """
+        """Indices (N,), from 0, of the exits that samples take, of logits (M, N, K)."""
         exits = logits.new_zeros(logits.shape[1], dtype=torch.long)
         waiting, carried = torch.arange(len(exits), device=exits.device), None
         for exit, each in enumerate(logits[:-1]):
@@ -49,10 +83,10 @@ class Policy(BaseModule):
 
 @MODELS.register_module()
 class ConfidencePolicy(Policy):
-    """A sample leaves at exit i when its highest class probability reaches γ_i.
+    """A sample takes exit i when its highest class probability reaches γ_i.
 
-    Lin et al., section III-C. Of a segmented image it is the mean over the pixels that
-    has to. The last exit takes all that get there.
+    Lin et al., section III-C. For a segmented image, the mean over its pixels is
+    compared. The last exit takes all samples that reach it.
 
     Args:
         num_exits (int): Number of exits, the last included.
@@ -75,59 +109,17 @@ class ConfidencePolicy(Policy):
         num_exits: int,
         thresholds: float | Sequence[float] | Mapping[str, float | Sequence[float]],
     ):
-        super().__init__()
-        self.num_exits = num_exits
-        if not isinstance(thresholds, Mapping):
-            thresholds = dict(adaptive=thresholds)
-        self._points = tuple(
-            OperatingPoint(
-                name, dict(thresholds=_checked_thresholds(name, values, num_exits - 1))
-            )
-            for name, values in thresholds.items()
-        )
-
-    @property
-    def operating_points(self) -> tuple[OperatingPoint, ...]:
-        """One point a named setting."""
-        return self._points
-
-    def check_settings(self, settings: Mapping[str, Any]) -> None:
-        """As :func:`check_found_thresholds`."""
-        check_found_thresholds(settings, self.num_exits - 1)
-
-    def forward(
-        self, logits: Tensor, exit: int, point: OperatingPoint, carried: None = None
-    ) -> tuple[Tensor, None]:
-        """Decide who leaves.
-
-        Args:
-            logits (Tensor): Logits (N, K), or (N, K, h, w) of segmented images, of the
-                samples that reached the exit.
-            exit (int): Place of the exit, from 0; not the last.
-            point (OperatingPoint): One of :attr:`operating_points`.
-            carried (None): What a policy hands on to the next exit; nothing here.
-
-        Returns:
-            tuple[Tensor, None]: Booleans (N,), True for each sample that leaves, and
-            what is carried to the next exit: a tensor of N elements or nothing.
-        """
-        return is_confident(logits, point.settings['thresholds'][exit]), None
-
-
-def is_confident(logits: Tensor, threshold: float) -> Tensor:
-    """Whether the :func:`confidence` (N,) of logits reaches a threshold."""
-    return confidence(logits) >= threshold
+        settings = {
+            name: dict(thresholds=checked_thresholds(name, values, num_exits - 1))
+            for name, values in named(thresholds).items()
+        }
+        super().__init__(num_exits, settings)
 
 
 def confidence(logits: Tensor) -> Tensor:
-    """The highest class probability, of maps its mean over the pixels.
+    """Highest class probability (N,) of logits (N, K), or (N, K, h, w) of maps.
 
-    Args:
-        logits (Tensor): Logits (N, K), or (N, K, h, w) of maps; a map's single logit is
-            that of one class against the rest.
-
-    Returns:
-        Tensor: Confidences (N,).
+    Of a map, it is the mean over the pixels; K = 1 is one class against the rest.
     """
     if logits.dim() == 2:
         return logits.softmax(dim=1).amax(dim=1)
@@ -136,22 +128,25 @@ def confidence(logits: Tensor) -> Tensor:
     return logits.softmax(dim=1).amax(dim=1).mean(dim=(1, 2))
 
 
-def check_found_thresholds(settings: Mapping[str, Any], number: int) -> None:
-    """Check the settings of a point that a search found.
-
-    Args:
-        settings (Mapping): The settings.
-        number (int): Exits but the last.
-
-    Raises:
-        ValueError: If they are not thresholds of these exits.
-    """
-    if set(settings) != {'thresholds'}:
-        raise ValueError(f"settings need 'thresholds' alone, got {dict(settings)}")
-    _checked_thresholds('found', settings['thresholds'], number)
+def reaches(confidences, threshold):
+    """The exit rule, for tensors and arrays alike: True where a sample exits."""
+    return confidences >= threshold
 
 
-def _checked_thresholds(name: str, values, number: int) -> tuple[float, ...]:
+def exits_by_confidence(
+    confidences: np.ndarray, thresholds: Sequence[float]
+) -> np.ndarray:
+    """Indices (N,) of the exits that samples take, given confidences (M − 1, N)."""
+    stays = ~reaches(confidences, np.asarray(thresholds)[:, None])
+    return stays.cumprod(axis=0).sum(axis=0)
+
+
+def named(thresholds: Any) -> Mapping[str, Any]:
+    """Thresholds by name; a single setting is named ``adaptive``."""
+    return thresholds if isinstance(thresholds, Mapping) else dict(adaptive=thresholds)
+
+
+def checked_thresholds(name: str, values, number: int) -> tuple[float, ...]:
     if isinstance(values, Real):
         values = (values,) * number
     if not (isinstance(values, Sequence) and all(isinstance(v, Real) for v in values)):

@@ -10,11 +10,9 @@ from torch import Tensor, nn
 
 
 class SqueezeExcitation(nn.Module):
-    """Scale each channel by a factor in (0, 1) that its sample's means decide.
+    """Scale each channel by a factor in (0, 1) computed from the means of all channels.
 
-    Args:
-        channels (int): Channels of the feature map.
-        reduction (int): How many times narrower the hidden layer is.
+    The hidden layer is ``reduction`` times narrower.
     """
 
     def __init__(self, channels: int, reduction: int = 16):

@@ -1,110 +1,43 @@
-"""Thresholds of confidence for a budget, searched on what all exits say once.
+"""Search of confidence thresholds for a cost or accuracy, on one record of all exits.
 
 A Closer Look at Branch Classifiers of Multi-exit Architectures, Lin et al., sections
 III-C and V-C; cost is their Eq. 5.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import numpy as np
-import torch
 
-from mmdyn.evaluation.cost import CostMeter
-from mmdyn.methods.multi_exit.classifier import MultiExitClassifier
-from mmdyn.models.stages import Walk
+from mmdyn.methods.multi_exit.exit_record import ExitRecord
+from mmdyn.methods.multi_exit.policies import exits_by_confidence
 
-# Sums in another order must not decide whether a budget is kept.
+# Sums in another order must not decide whether a cost is within a limit.
 _ROUNDING = 1e-9
 
 
-@dataclass(frozen=True)
-class ExitRecord:
-    """What every exit of a network says about every image.
-
-    Args:
-        confidences (np.ndarray): Highest class probability at each exit but the last, of
-            shape (M − 1, N).
-        correct (np.ndarray): Whether each exit's answer is right, of shape (M, N).
-        macs (np.ndarray): MACs of an image that leaves at each exit, (M,): the backbone
-            up to there, that exit and all before it.
-    """
-
-    confidences: np.ndarray
-    correct: np.ndarray
-    macs: np.ndarray
-
-    def __post_init__(self):
-        exits, images = self.correct.shape
-        if self.confidences.shape != (exits - 1, images) or self.macs.shape != (exits,):
-            raise ValueError(
-                f'confidences {self.confidences.shape}, correct {self.correct.shape} and '
-                f'macs {self.macs.shape} are not of one record'
-            )
-
-
-@torch.no_grad()
-def record_exits(model: MultiExitClassifier, batches: Iterable) -> ExitRecord:
-    """Run every exit once on every image.
-
-    Args:
-        model (MultiExitClassifier): The model, in evaluation mode.
-        batches (Iterable): What its dataloader gives, with one label an image.
-
-    Returns:
-        ExitRecord: The record, with MACs as executed.
-    """
-    confidences, correct = [], []
-    meters = [CostMeter() for _ in range(model.num_exits)]
-    for batch in batches:
-        data = model.data_preprocessor(batch, False)
-        x = data['inputs']
-        labels = torch.cat([s.gt_label for s in data['data_samples']]).to(x.device)
-        if len(labels) != len(x):
-            raise ValueError(
-                f'thresholds are searched with one label an image, got {len(labels)} '
-                f'labels of {len(x)} images'
-            )
-        scores = []
-        walk = Walk(model.parts(range(model.num_exits), lazy=True), x)
-        for exit in range(model.num_exits):
-            with meters[exit]:
-                features = next(walk)
-                scores.append(model.logits_at(exit, features).softmax(dim=1))
-            meters[exit].images += len(labels)
-        best = torch.stack([each.max(dim=1).values for each in scores[:-1]])
-        answers = torch.stack([each.argmax(dim=1) for each in scores])
-        confidences.append(best.float().cpu())
-        correct.append((answers == labels).cpu())
-    return ExitRecord(
-        torch.cat(confidences, dim=1).numpy(),
-        torch.cat(correct, dim=1).numpy(),
-        np.cumsum([meter.macs_per_image for meter in meters]),
-    )
-
-
 class ThresholdSearch:
-    """Thresholds of a budget, from a grid of combinations and refined one by one.
+    """Thresholds for a cost or accuracy: the best of a grid, refined one exit at a time.
 
     Accuracy and cost of all combinations of the grid follow from sums over counts of
     images, without a loop over images or combinations. The more exits, the coarser is
-    the grid, so from its best combination, and from the best single threshold for all
-    exits, one exit after the other takes the best of its candidates, until none helps.
+    the grid. The refinement starts from its best combination, and from the best single
+    threshold for all exits; one exit after the other takes its best candidate, until
+    nothing improves.
 
     Args:
-        record (ExitRecord): What the exits say.
-        combinations (int): Size of the grid, at most, if two thresholds an exit are not
-            more.
+        record (ExitRecord): Confidence and correctness of all exits.
+        combinations (int): Size of the grid, at most.
 
     Attributes:
         candidates (list[np.ndarray]): Thresholds of each exit in the grid, rising, at
             quantiles of its confidences, and 1.
-        accuracy (np.ndarray): Share of right answers, in percent; a dimension an exit.
-        macs (np.ndarray): Mean MACs an image, of the same shape (Eq. 5).
+        accuracy (np.ndarray): Share of right predictions, in percent; a dimension for
+            each exit.
+        macs (np.ndarray): Mean MACs per image, of the same shape (Eq. 5).
 
     Raises:
-        ValueError: If the record has no images, or so many exits that there is no grid.
+        ValueError: If the record has no images, or too many exits for such a grid.
     """
 
     fine = 200
@@ -122,12 +55,7 @@ class ThresholdSearch:
                 f'{exits} thresholds have more than {combinations:,} combinations of two'
             )
         self.candidates = [_candidates(c, number) for c in record.confidences]
-        # How many candidates of each exit an image reaches: those are the thresholds at
-        # which it would leave there.
-        reached = [
-            np.searchsorted(candidates, confidences, side='right')
-            for candidates, confidences in zip(self.candidates, record.confidences)
-        ]
+        reached = [*map(_number_reached, self.candidates, record.confidences)]
         shape = [len(candidates) for candidates in self.candidates]
         right, macs = np.zeros(shape), np.zeros(shape)
         for exit, cost in enumerate(record.macs):
@@ -138,10 +66,10 @@ class ThresholdSearch:
         self.macs = macs / images
 
     def within(self, max_macs: float) -> tuple[float, ...]:
-        """The thresholds of the best accuracy within a cost; of several the cheapest.
+        """The most accurate thresholds within a cost; of equal ones the cheapest.
 
         Args:
-            max_macs (float): Most MACs an image may cost in the mean.
+            max_macs (float): Highest mean MACs per image.
 
         Raises:
             ValueError: If the cheapest thresholds cost more.
@@ -172,35 +100,31 @@ class ThresholdSearch:
                 )
 
         def order(accuracy, macs):
-            # What is not accurate enough is on its way there.
+            # Below the accuracy, the refinement climbs towards it.
             reached = accuracy >= min_accuracy - _ROUNDING
             return reached, np.where(reached, -macs, accuracy), accuracy
 
         return self._best(order)
 
     def at(self, thresholds: Sequence[float]) -> tuple[float, float]:
-        """Accuracy in percent and MACs an image at some thresholds."""
-        exits = self._exits(thresholds)
+        """Accuracy in percent and MACs per image at some thresholds."""
+        exits = exits_by_confidence(self.record.confidences, thresholds)
         right = self.record.correct[exits, np.arange(len(exits))]
         return 100 * float(right.mean()), float(self.record.macs[exits].mean())
 
-    def _exits(self, thresholds: Sequence[float]) -> np.ndarray:
-        """Where each image leaves, from 0."""
-        stays = self.record.confidences < np.asarray(thresholds)[:, None]
-        return stays.cumprod(axis=0).sum(axis=0)
-
     def _best(self, order: Callable) -> tuple[float, ...]:
         """Thresholds that come last in an order of arrays of accuracy and MACs."""
+
+        def last_of(vectors: list[list[float]]) -> list[float]:
+            outcomes = np.array([self.at(thresholds) for thresholds in vectors])
+            return vectors[_last(order(*outcomes.T))]
+
         flat = _last(order(self.accuracy.ravel(), self.macs.ravel()))
         place = np.unravel_index(flat, self.accuracy.shape)
         start = [float(c[i]) for c, i in zip(self.candidates, place)]
-        some = _candidates(self.record.confidences, self.fine)
-        shared = [[float(threshold)] * len(start) for threshold in some]
-        outcomes = np.array([self.at(thresholds) for thresholds in shared])
-        same = shared[_last(order(*outcomes.T))]
-        refined = [self._refined(thresholds, order) for thresholds in (start, same)]
-        outcomes = np.array([self.at(thresholds) for thresholds in refined])
-        return tuple(refined[_last(order(*outcomes.T))])
+        shared = _candidates(self.record.confidences, self.fine)
+        same = last_of([[float(threshold)] * len(start) for threshold in shared])
+        return tuple(last_of([self._refined(each, order) for each in (start, same)]))
 
     def _refined(self, thresholds: Sequence[float], order: Callable) -> list[float]:
         best = list(thresholds)
@@ -208,39 +132,41 @@ class ThresholdSearch:
             before = list(best)
             for exit in range(len(best)):
                 candidates, *outcomes = self._along(exit, best)
-                accuracy, macs = self.at(best)
-                place = _last(order(*map(np.append, outcomes, (accuracy, macs))))
+                outcomes = map(np.append, outcomes, self.at(best))
+                place = _last(order(*outcomes))
                 if place < len(candidates):
                     best[exit] = float(candidates[place])
             if best == before:
                 return best
 
     def _along(self, exit: int, thresholds: Sequence[float]) -> tuple[np.ndarray, ...]:
-        """Candidates of one exit, and accuracy and MACs with them, the rest as it is."""
+        """Candidates of one exit, and accuracy and MACs with each, all else equal."""
         record = self.record
         others = np.array(thresholds, float)
         others[exit] = np.inf
-        later = self._exits(others)  # where images leave that do not leave at this exit
+        later = exits_by_confidence(record.confidences, others)  # without this exit
         images = np.arange(len(later))
-        gets_here = later > exit
-        right = record.correct[later, images].astype(float)
-        macs = record.macs[later]
-        confidences = record.confidences[exit][gets_here]
-        order = np.argsort(-confidences)
-        gain = (record.correct[exit] - right)[gets_here][order]
-        saving = (record.macs[exit] - macs)[gets_here][order]
+        right, macs = record.correct[later, images].astype(float), record.macs[later]
+        arrives = later > exit
         candidates = _candidates(record.confidences[exit], self.fine)
-        leaving = np.searchsorted(-confidences[order], -candidates, side='right')
-        gain, saving = (np.append(0, each.cumsum()) for each in (gain, saving))
+        reached = _number_reached(candidates, record.confidences[exit][arrives])
+        gain = (record.correct[exit] - right)[arrives]
+        saving = (record.macs[exit] - macs)[arrives]
+        shape = [len(candidates)]
         return (
             candidates,
-            100 * (right.sum() + gain[leaving]) / len(images),
-            (macs.sum() + saving[leaving]) / len(images),
+            100 * (right.sum() + _leaving([reached], shape, 0, gain)) / len(images),
+            (macs.sum() + _leaving([reached], shape, 0, saving)) / len(images),
         )
 
 
+def _number_reached(candidates: np.ndarray, confidences: np.ndarray) -> np.ndarray:
+    """How many of the rising candidates each confidence ``reaches``."""
+    return np.searchsorted(candidates, confidences, side='right')
+
+
 def _last(keys: Sequence[np.ndarray]) -> int:
-    """Place of what comes last, by the first key, then by the second, …"""
+    """Index of the last outcome, by the first key, then by the second, …"""
     # Sums in another order must not make two outcomes differ.
     return int(
         np.lexsort([np.round(np.asarray(key, float), 6) for key in reversed(keys)])[-1]
@@ -248,10 +174,10 @@ def _last(keys: Sequence[np.ndarray]) -> int:
 
 
 def _candidates(confidences: np.ndarray, number: int) -> np.ndarray:
-    """Thresholds just below quantiles, half-way to what is less confident, and 1.
+    """Thresholds half-way between a quantile and the next lower confidence, and 1.
 
-    So rounding, which differs between batches, does not decide who leaves. In single
-    precision, as confidences are.
+    So rounding, which differs between batches, does not decide which samples exit. In
+    single precision, as confidences are.
     """
     values = np.unique(confidences.astype(np.float32))
     middle = (values[1:] + values[:-1]) / 2
@@ -267,10 +193,10 @@ def _candidates(confidences: np.ndarray, number: int) -> np.ndarray:
 def _leaving(
     reached: list[np.ndarray], shape: list[int], exit: int, weights: np.ndarray
 ) -> np.ndarray:
-    """Sum of the weights of the images that leave at an exit, for all combinations.
+    """Sum of the weights of the images that take an exit, for all combinations.
 
-    An image leaves at the first exit of which it reaches the chosen candidate.
-    ``reached`` are those of the exits up to this one; the last exit is not among them.
+    An image takes the first exit at which it reaches the chosen candidate. ``reached``
+    are the numbers of candidates (N,) of the exits up to this one but the last.
     """
     sizes = [size + 1 for size in shape[: len(reached)]]
     places = np.ravel_multi_index(reached, sizes)

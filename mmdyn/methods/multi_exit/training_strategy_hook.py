@@ -1,4 +1,4 @@
-"""Train exits and backbone together, or one after the other.
+"""Training of exits and backbone together, or one after the other.
 
 A Closer Look at Branch Classifiers of Multi-exit Architectures, Lin et al., section V-D.
 """
@@ -6,7 +6,7 @@ A Closer Look at Branch Classifiers of Multi-exit Architectures, Lin et al., sec
 from mmengine.hooks import Hook
 
 from mmdyn.engine.loss_hook import check_finds_unused, unwrapped
-from mmdyn.methods.multi_exit.training_phases import training_phases
+from mmdyn.methods.multi_exit.training_phases import enter_phase, training_phases
 from mmdyn.models.stages import cuttable
 from mmdyn.registry import HOOKS
 from mmdyn.utils.validation import check_between
@@ -16,11 +16,11 @@ from mmdyn.utils.validation import check_between
 class TrainingStrategyHook(Hook):
     """Move a ``MultiExitClassifier`` through the phases of a training strategy.
 
-    The iterations are cut into as many parts of one length as there are phases (the paper
-    trains each stage for all the epochs of a cooperative training: multiply them); give
-    the learning rate a schedule that starts again with each. What a phase does not train
-    has no gradients and keeps its running statistics. In distributed training set
-    ``find_unused_parameters=True`` in the config.
+    The iterations are divided evenly among the phases (the paper trains each stage for
+    all the epochs of a cooperative training: multiply them); give the learning rate a
+    schedule that restarts with each. Untrained parts have no gradients and keep their
+    running statistics. In distributed training set ``find_unused_parameters=True`` in the
+    config.
 
     Args:
         strategy (str): ``'cooperative'``, ``'branches_only'`` (the backbone with the last
@@ -31,8 +31,8 @@ class TrainingStrategyHook(Hook):
 
     Raises:
         ValueError: For another strategy or phase, and when training begins for a model
-            that is not a ``MultiExitClassifier``, whose exits learn from one another, or
-            that has no stages (``mmdyn.CNMM``, stage-wise).
+            that is not a ``MultiExitClassifier``, an objective that needs all exits, or
+            stage-wise for a backbone whose stages cannot be trained one after the other.
 
     Example:
         >>> custom_hooks = [
@@ -54,21 +54,19 @@ class TrainingStrategyHook(Hook):
         phases = training_phases(self.strategy, model.num_exits)
         check_between('first_phase', self.first_phase, 1, len(phases))
         self.phases = phases[self.first_phase - 1 :]
-        if model.distillation and self.strategy != 'cooperative':
+        if model.objective.needs_all_exits and self.strategy != 'cooperative':
             raise ValueError(
-                f'distillation needs all exits in every iteration: strategy must be '
+                f'the objective needs all exits in every iteration: strategy must be '
                 f"'cooperative', got {self.strategy!r}"
             )
         stage_wise = cuttable(model.backbone).trains_stage_wise
         if self.strategy == 'stage_wise' and not stage_wise:
-            raise ValueError(
-                f'a {type(model.backbone).__name__} has no stages to train one after the '
-                f'other: functions lead from each part to all later ones'
-            )
+            kind = type(model.backbone).__name__
+            raise ValueError(f'a {kind} has no stages to train one after the other')
         if self.first_phase > 1 and not runner._has_loaded:
             runner.logger.warning(
                 f'Training begins with phase {self.first_phase}, but no checkpoint was '
-                f'loaded: what the phases before it train is as it was initialised'
+                f'loaded: the parts trained in earlier phases are as initialised'
             )
         if self.strategy != 'cooperative':
             check_finds_unused(runner.model, f'strategy={self.strategy!r}')
@@ -77,13 +75,8 @@ class TrainingStrategyHook(Hook):
         model = unwrapped(runner.model)
         phase = self.phases[runner.iter * len(self.phases) // runner.max_iters]
         if phase != model.training_phase:
-            model.training_phase = phase
-            # Those that were accumulated are of the phase before.
-            runner.optim_wrapper.zero_grad()
+            enter_phase(runner, phase)
             exits = ', '.join(str(exit + 1) for exit in phase.exits)
-            runner.logger.info(
-                f'From now on exits {exits} are trained, with the backbone before exit '
-                f'{phase.frozen_parts} as it is'
-                if phase.frozen_parts
-                else f'From now on exits {exits} are trained, with the backbone'
-            )
+            frozen = f'frozen up to exit {phase.frozen_parts}'
+            backbone = frozen if phase.frozen_parts else 'trained with them'
+            runner.logger.info(f'Training exits {exits}; backbone: {backbone}')

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 import torch
+from helpers.rooms import needs
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 
 from mmdyn import OperatingPoint, at_operating_point, operating_points
 from mmdyn.evaluation.uncertainty.predictions import predictions_at_points
-from mmdyn.methods.jei.gates import uncertainty_statistics
 
 HEAD = dict(
     neck=dict(type='GlobalAveragePooling'),
@@ -58,6 +58,8 @@ def batches(sizes=(7, 5), labels=1):
 def spread(model):
     """Have images leave at all exits."""
     if hasattr(model, 'exits'):
+        from mmdyn.methods.jei.gates import uncertainty_statistics
+
         x = torch.cat([batch['inputs'] for batch in batches()])
         with torch.no_grad():
             for exit in model.exits:
@@ -69,7 +71,15 @@ def spread(model):
     return model
 
 
-@pytest.mark.parametrize('name', CASES)
+@pytest.mark.parametrize(
+    'name',
+    [
+        pytest.param('gates', marks=needs('LearnedGatePolicy')),
+        pytest.param('spatial', marks=needs('LearnedGatePolicy', 'SpatialResNet')),
+        pytest.param('budgets', marks=needs('SpatialResNet')),
+        'static',
+    ],
+)
 def test_predictions_are_those_of_real_runs(name, mmpretrain_scope):
     config, number = CASES[name]
     model = spread(MODELS.build(config).eval())

@@ -1,57 +1,36 @@
-"""Every config of configs/cnmm builds the network that its name and metafile say."""
+"""What the configs of configs/cnmm say beside their metafile."""
 
 import pytest
-import torch
-import yaml
-from helpers.paths import CONFIGS
-from mmengine.config import Config
+from helpers.configs import build, load, macs, names, paper
+from helpers.rooms import needs
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, PARAM_SCHEDULERS
+from mmengine.registry import PARAM_SCHEDULERS
 
-from mmdyn import count_macs, operating_points
+from mmdyn import operating_points
 
-FOLDER = CONFIGS / 'cnmm'
-CONFIGS = sorted(path.stem for path in FOLDER.glob('*.py'))
-META = yaml.safe_load((FOLDER / 'metafile.yml').read_text())
-ENTRIES = {entry['Name']: entry for entry in META['Models']}
+NAMES = names('cnmm')
 
-
-def load(name):
-    return Config.fromfile(FOLDER / f'{name}.py')
+pytestmark = needs('MultiExitClassifier')
 
 
-@pytest.fixture(params=CONFIGS)
-def name(request, mmpretrain_scope):
-    return request.param
+@pytest.mark.parametrize('name', [n for n in NAMES if '200e' in n])
+def test_full_size_is_the_papers(name):
+    assert macs(name) == pytest.approx(paper('cnmm')['mmacs'] * 1e6, rel=0.03)
+    points = [point.name for point in operating_points(build(name))]
+    assert points == [f'exit={i}' for i in range(1, 5)]
 
 
-def test_metafile_tells_the_truth(name):
-    with torch.device('meta'):
-        model = MODELS.build(load(name).model).eval()
-    shape = (1 if 'digits' in name else 3, 32, 32)
-    entry = ENTRIES[name]
-    assert entry['Config'] == f'configs/cnmm/{name}.py'
-    assert entry['Metadata']['Parameters'] == sum(p.numel() for p in model.parameters())
-    assert entry['Metadata']['FLOPs'] == count_macs(model, shape)
-    assert len(ENTRIES) == len(CONFIGS)
-
-
-@pytest.mark.parametrize('name', [n for n in CONFIGS if '200e' in n])
-def test_full_size_is_the_papers(name, mmpretrain_scope):
-    model = MODELS.build(load(name).model)
-    assert count_macs(model, (3, 32, 32)) == pytest.approx(93e6, rel=0.03)
-    assert [p.name for p in operating_points(model)] == [f'exit={i}' for i in range(1, 5)]
-
-
+@pytest.mark.parametrize('name', NAMES)
 def test_names_say_how_they_train(name):
     backbone = load(name).model.backbone
     assert backbone.get('sampling', True) == ('expectations' not in name)
     assert backbone.get('deterministic', False) == ('deterministic' in name)
 
 
+@pytest.mark.parametrize('name', NAMES)
 def test_mixing_weights_learn_slowly_and_do_not_decay(name, mmpretrain_scope):
     cfg = load(name)
-    model = MODELS.build(cfg.model)
+    model = build(name)
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     schedulers = cfg.param_scheduler
     for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
@@ -66,18 +45,10 @@ def test_mixing_weights_learn_slowly_and_do_not_decay(name, mmpretrain_scope):
 
 @pytest.mark.parametrize('name', ['cnmm_15e_digits', 'cnmm_15e_cifar10-folder'])
 def test_points_are_not_searched_on_images_trained_on(name):
-    cfg = load(name)
+    cfg = load(f'cnmm/{name}')
     train, val = cfg.train_dataloader.dataset, cfg.val_dataloader.dataset
     assert train.data_prefix == val.data_prefix == 'train'
     assert not set(train['indices']) & set(val['indices'])
     assert cfg.test_dataloader.dataset.data_prefix != 'train'
     steps = -(-len(train['indices']) // cfg.train_dataloader.batch_size)
     assert cfg.param_scheduler[-1]['end'] == cfg.train_cfg.max_epochs * steps
-
-
-def test_points_of_the_full_size_model_are_searched_on_the_images_left_out():
-    for classes in (10, 100):
-        cfg = load(f'cnmm_200e_cifar{classes}')
-        assert cfg.train_dataloader.dataset['indices'] == 45000
-        assert cfg.val_dataloader.dataset['indices'] == -5000
-        assert cfg.val_dataloader.dataset.split == 'train'

@@ -2,9 +2,11 @@
 
 import csv
 import json
+import runpy
 
 import pytest
 import torch
+from helpers.rooms import needs
 from helpers.tools import ROOT, run_tool, small
 from mmengine.config import Config
 from PIL import Image
@@ -12,6 +14,8 @@ from PIL import Image
 from mmdyn import count_macs, load_operating_points, operating_points
 from mmdyn.engine.build import build_model
 from mmdyn.operating_point import at_operating_point
+
+pytestmark = needs('MultiExitClassifier')
 
 CONFIG = 'configs/cnmm/cnmm-small_5e_digits.py'
 FRONTIER = 'tools/analysis_tools/cnmm_frontier.py'
@@ -28,7 +32,7 @@ def searched(digits, tmp_path_factory):
     folder = tmp_path_factory.mktemp('cnmm')
     run_tool('tools/train.py', CONFIG, '--work-dir', folder, *options(digits))
     checkpoint = folder / 'epoch_2.pth'
-    arguments = ('--work-dir', folder, '--points', 5, *options(digits))
+    arguments = ('--work-dir', folder, '--num-points', 5, *options(digits))
     done = run_tool(FRONTIER, CONFIG, checkpoint, *arguments)
     return folder, checkpoint, done.stdout
 
@@ -118,11 +122,20 @@ def test_a_model_without_exits(digits, tmp_path):
     assert report['dense_point'] == 'dense'
 
 
+def test_a_number_of_points_under_its_old_name():
+    parse_args = runpy.run_path(str(ROOT / FRONTIER))['parse_args']
+    with pytest.warns(FutureWarning, match='--points 8 is now --num-points 8'):
+        args = parse_args(['CONFIG', 'CHECKPOINT', '--points', '8'])
+    assert args.num_points == 8
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
         (['--levels', '0'], '--levels must be 1 or more, got 0'),
-        (['--points', '1'], '--points must be 2 or more, got 1'),
+        (['--num-points', '1'], '--num-points must be 2 or more, got 1'),
+        (['--points', '1'], '--num-points must be 2 or more, got 1'),
+        (['--points', 'exit=1'], "takes a number of points, got 'exit=1'"),
         (['--metric', 'mIoU'], "unknown metric 'mIoU'; measured: ['accuracy/top1']"),
     ],
 )

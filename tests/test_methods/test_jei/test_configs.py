@@ -1,58 +1,23 @@
-"""Every config of configs/jei builds what its name and metafile say."""
+"""What the configs of configs/jei say beside their metafile."""
 
 import re
 
 import pytest
 import torch
-import yaml
-from helpers.paths import CONFIGS
-from mmengine.config import Config
+from helpers.configs import build, load, names
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import HOOKS, METRICS, MODELS
+from mmengine.registry import HOOKS, METRICS
 
-from mmdyn import count_macs, operating_points
-from mmdyn.methods.multi_exit.exit_costs import measure_exit_costs
+from mmdyn import operating_points
+from mmdyn.methods.jei.exit_costs import measure_exit_costs
 
-FOLDER = CONFIGS / 'jei'
-CONFIGS = sorted(path.stem for path in FOLDER.glob('*.py'))
-JEI = [name for name in CONFIGS if '_jei_' in name]
-META = yaml.safe_load((FOLDER / 'metafile.yml').read_text())
-ENTRIES = {entry['Name']: entry for entry in META['Models']}
-
-
-def load(name):
-    return Config.fromfile(FOLDER / f'{name}.py')
-
-
-def image_shape(name):
-    size = 224 if 't2t' in name or name.endswith('in1k') else 32
-    return (1 if 'digits' in name else 3, size, size)
-
-
-def build(name):
-    # Autocast, which the performer layer switches off, is not for meta tensors.
-    with torch.device('cpu' if 't2t' in name else 'meta'):
-        return MODELS.build(load(name).model).eval()
-
-
-@pytest.fixture(params=CONFIGS)
-def name(request, mmpretrain_scope):
-    return request.param
-
-
-def test_metafile_tells_the_truth(name):
-    model = build(name)
-    entry = ENTRIES[name]
-    assert entry['Config'] == f'configs/jei/{name}.py'
-    assert entry['Metadata']['Parameters'] == sum(p.numel() for p in model.parameters())
-    assert entry['Metadata']['FLOPs'] == count_macs(model, image_shape(name))
-    assert len(ENTRIES) == len(CONFIGS)
+JEI = [name for name in names('jei') if '_jei_' in name]
 
 
 @pytest.mark.parametrize('name', JEI)
-def test_there_is_an_exit_and_a_gate_after_every_layer(name, mmpretrain_scope):
+def test_there_is_an_exit_and_a_gate_after_every_layer(name):
     model = build(name)
-    arch, depth = re.match(r'(t2t-vit|resnet)-?(\d+)', name).groups()
+    arch, depth = re.search(r'(t2t-vit|resnet)-?(\d+)', name).groups()
     layers = {('resnet', '20'): 9, ('resnet', '50'): 16}.get((arch, depth)) or int(depth)
     assert model.exit_stages == tuple(range(1, layers + 1))
     assert len(model.policy.gates) == layers - 1
@@ -87,7 +52,7 @@ def test_schedule_of_appendix_9_1_2(name, mmpretrain_scope):
 def test_it_starts_from_the_network_of_another_config(name):
     cfg = load(name)
     start = re.fullmatch(r'work_dirs/(.+)/epoch_(\d+)\.pth', cfg.load_from)
-    first = load(start[1])
+    first = load(f'jei/{start[1]}')
     assert first.train_cfg.max_epochs == int(start[2])
     assert first.model.type == 'ImageClassifier'
     for part in ('backbone', 'head'):
@@ -96,22 +61,22 @@ def test_it_starts_from_the_network_of_another_config(name):
 
 
 def test_training_validation_and_test_images_differ():
-    cfg = load('t2t-vit-7_jei_15e_cifar10')
+    cfg = load('jei/t2t-vit-7_jei_15e_cifar10')
     assert cfg.train_dataloader.dataset.indices == 45000
     validation = cfg.val_dataloader.dataset
     assert (validation.split, validation.indices) == ('train', -5000)
-    cfg = load('resnet20_jei_15e_digits')
+    cfg = load('jei/resnet20_jei_15e_digits')
     train, validation = (
         cfg[f'{part}_dataloader'].dataset.indices for part in ('train', 'val')
     )
     assert sorted([*train, *validation]) == list(range(1437))
-    cfg = load('resnet50_jei_15e_in1k')
+    cfg = load('jei/resnet50_jei_15e_in1k')
     halves = [cfg[f'{part}_dataloader'].dataset.indices for part in ('val', 'test')]
     assert sorted([*halves[0], *halves[1]]) == list(range(50000))
 
 
-def test_what_comes_on_top_of_a_t2t_vit_is_little(mmpretrain_scope):
+def test_what_comes_on_top_of_a_t2t_vit_is_little():
     """Section 4: less than 0.01 % of the backbone's multiply-adds."""
-    model = build('t2t-vit-7_jei_15e_cifar10')
+    model = build('jei/t2t-vit-7_jei_15e_cifar10')
     costs = measure_exit_costs(model, torch.rand(1, 3, 224, 224))
     assert (costs.exits + costs.gates)[-1] < 1e-4 * costs.backbone[-1]

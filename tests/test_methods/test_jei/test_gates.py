@@ -69,7 +69,7 @@ def test_the_distribution_of_exits_is_one_for_whatever_gates_say(gates):
     torch.testing.assert_close(
         probabilities.sum(0), torch.ones(gates.shape[1]), atol=2e-6, rtol=0
     )
-    # Eq. 8: as the gates say as long as that leaves something.
+    # Eq. 8: the gates' own outputs while they are below the remainder.
     for sample in range(gates.shape[1]):
         left = 1.0
         for gate, probability in zip(gates[:, sample], probabilities[:, sample]):
@@ -108,10 +108,10 @@ def test_images_leave_where_eq_4_says(model, name, threshold):
         open_before = 1.0  # Π (1 − P(E = j))
         total = 0.0
         for exit in range(8):
-            said = model.policy.gate_logits(
+            gates = model.policy.gate_logits(
                 of_exits[exit][sample : sample + 1].float(), exit
             )
-            of_exit = min(said.double().sigmoid().item(), 1 - total)
+            of_exit = min(gates.double().sigmoid().item(), 1 - total)
             if of_exit / open_before > threshold:
                 break
             open_before *= 1 - of_exit / open_before
@@ -176,13 +176,13 @@ def test_thresholds_of_confidence_are_the_baseline(model):
 def test_probabilities_are_exact_in_half_precision(model):
     x = images(16)
     with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
-        said = torch.stack(
+        gates = torch.stack(
             [
                 model.policy.gate_logits(logits, exit).sigmoid()
                 for exit, logits in enumerate(model.logits_of_exits(x)[:-1])
             ]
         )
-    assert (exit_distribution(said).sum(0) - 1).abs().max() < 1e-6
+    assert (exit_distribution(gates).sum(0) - 1).abs().max() < 1e-6
 
 
 def test_gates_without_their_hook_are_not_trained_in_silence(model):

@@ -125,10 +125,10 @@ def test_gates_learn_where_images_should_have_left(policy, logits, kind):
     losses = joint('gate', targets=kind).losses_of_logits(policy, logits, LABELS)
     errors = errors_of(logits).detach()
     targets = gate_targets(errors + 1.5 * torch.tensor(COSTS)[:, None], kind)
-    said = gates_of(policy, logits).detach()
+    gates = gates_of(policy, logits).detach()
     expected, right = 0.0, 0
     for gate, sample in np.ndindex(3, 6):
-        target, g = int(targets[gate, sample]), said[gate, sample].item()
+        target, g = int(targets[gate, sample]), gates[gate, sample].item()
         weight = policy.class_weights[gate, target].item()
         expected -= weight * np.log(g if target else 1 - g) / 6
         right += (g > 0.5) == bool(target)

@@ -105,7 +105,7 @@ WITH_NORMS = dict(MODEL, exits=dict(type='mmdyn.SEBottleneckExit', levels=(2, 1)
 
 
 @pytest.mark.parametrize('model', [MODEL, WITH_NORMS])
-def test_phases_take_turns_and_touch_only_what_they_should(tmp_path, model):
+def test_phases_alternate_and_touch_only_what_they_should(tmp_path, model):
     hook = Recorder(1.0, warmup_epochs=1, bi_switch=4)
     runner_of(tmp_path, hook, model=model).train()
     turns = ['gate'] * 4 + ['classifier'] * 4 + ['gate'] * 4 + ['classifier'] * 4
@@ -245,9 +245,9 @@ def test_turns_that_would_lose_gradients_are_refused(tmp_path, bi_switch, count)
 
 
 def test_momentum_of_the_warm_up_moves_no_exit_afterwards(tmp_path):
-    """An exit at which nobody leaves has no gradient, and stays where it is."""
+    """An exit that no sample takes has no gradient, and stays as it is."""
 
-    class NobodyLeaves(Recorder):
+    class NoSampleExits(Recorder):
         def before_train_iter(self, runner, *args, **kwargs):
             super().before_train_iter(runner, *args, **kwargs)
             if self.phases[-1] == 'classifier':
@@ -255,7 +255,7 @@ def test_momentum_of_the_warm_up_moves_no_exit_afterwards(tmp_path):
                     for gate in runner.model.policy.gates:
                         gate.bias.fill_(-1e4)
 
-    hook = NobodyLeaves(1.0, warmup_epochs=1, bi_switch=2)
+    hook = NoSampleExits(1.0, warmup_epochs=1, bi_switch=2)
     wrapper = dict(optimizer=dict(type='Adam', lr=0.01))
     runner_of(tmp_path, hook, epochs=2, optim_wrapper=wrapper).train()
     assert hook.phases[EPOCH + 2 : EPOCH + 4] == ['classifier'] * 2

@@ -5,54 +5,8 @@ from helpers.reference import assert_same_in_onnxruntime, outputs_of, randomize_
 from mmengine.model import revert_sync_batchnorm
 from torch import nn
 
-from mmdyn import count_macs, operating_points
+from mmdyn import operating_points
 from mmdyn.methods.mod.resnet import ResNetMoD
-
-# Params (millions) and GMACs with the classifier, 224×224, 1000 classes: Tables 5 to 9 of
-# the paper; None where it gives none.
-IMAGENET = {
-    18: (5.46, 0.89),
-    26: (11.40, 1.36),
-    34: (12.93, 2.06),
-    42: (17.72, 2.29),
-    50: (18.11, 2.60),
-    75: (23.10, 3.48),
-    86: (25.60, 3.92),
-    101: (29.21, None),
-    152: (37.46, None),
-}
-# CIFAR-10: params (millions) and MMACs of Table 11.
-CIFAR = {18: (4.95, 255), 34: (12.42, 633), 50: (16.07, 808)}
-
-
-def millions_and_macs(arguments, classes, size):
-    """Both depend on shapes alone, so nothing needs to be computed."""
-    with torch.device('meta'):
-        backbone = ResNetMoD(**arguments)
-    classifier = nn.Sequential(
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(backbone.feat_dim, classes)
-    )
-    params = sum(p.numel() for m in (backbone, classifier) for p in m.parameters())
-    macs = count_macs(backbone, (3, size, size)) + backbone.feat_dim * classes
-    return params / 1e6, macs
-
-
-@pytest.mark.parametrize('depth', sorted(IMAGENET))
-def test_params_and_macs_of_the_paper(depth):
-    params, gmacs = IMAGENET[depth]
-    got_params, got_macs = millions_and_macs(dict(depth=depth), 1000, 224)
-    assert round(got_params, 2) == params
-    if gmacs is not None:
-        assert got_macs / 1e9 == pytest.approx(gmacs, rel=0.015)
-
-
-@pytest.mark.parametrize('depth', sorted(CIFAR))
-def test_params_and_macs_on_cifar(depth):
-    params, mmacs = CIFAR[depth]
-    got_params, got_macs = millions_and_macs(dict(depth=depth, stem='cifar'), 10, 32)
-    assert round(got_params, 2) == params
-    assert got_macs / 1e6 == pytest.approx(mmacs, rel=0.015)
-
 
 FUSIONS = ['first', 'last', 'original']
 

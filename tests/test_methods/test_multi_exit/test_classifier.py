@@ -161,7 +161,7 @@ def test_macs_of_a_batch_are_the_sum_over_its_samples(model, wanted):
     assert meter.macs == expected
 
 
-def test_no_stage_runs_when_nobody_is_left(model):
+def test_no_stage_runs_when_no_samples_remain(model):
     ran = []
     for name in ('layer2', 'layer3'):
         getattr(model.backbone, name).register_forward_hook(

@@ -1,75 +1,46 @@
-"""Every config of configs/multi_exit builds what its name and metafile say."""
+"""What the configs of configs/multi_exit say beside their metafile; Table II."""
 
 import re
 
 import pytest
 import torch
-import yaml
-from helpers.paths import CONFIGS
-from mmengine.config import Config
+from helpers.configs import build, docstring, load, names, paper
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import HOOKS, MODELS, PARAM_SCHEDULERS
+from mmengine.registry import HOOKS, PARAM_SCHEDULERS
 
 from mmdyn import CostMeter, count_macs, operating_points
 from mmdyn.methods.multi_exit.exits import SEBottleneckExit
 from mmdyn.methods.multi_exit.training_phases import training_phases
 from mmdyn.models.stages import cut_into_stages
 
-FOLDER = CONFIGS / 'multi_exit'
-CONFIGS = sorted(path.stem for path in FOLDER.glob('*.py'))
-META = yaml.safe_load((FOLDER / 'metafile.yml').read_text())
-ENTRIES = {entry['Name']: entry for entry in META['Models']}
-
-# Table II: GFLOPs of f_1 to f_3 and in total. Each holds the backbone to its stage and
-# that branch; the total, the backbone and all branches.
-TABLE_II = {
-    'resnet18': {
-        '123': (0.74, 1.17, 1.62, 2.37),
-        '222': (0.77, 1.17, 1.59, 2.37),
-        '321': (0.80, 1.17, 1.57, 2.37),
-        '234': (0.77, 1.20, 1.65, 2.45),
-        '333': (0.80, 1.20, 1.62, 2.45),
-        '432': (0.82, 1.20, 1.59, 2.45),
-    },
-    'vgg16bn': {
-        '123': (5.32, 10.00, 14.78, 17.56),
-        '222': (5.42, 10.00, 14.67, 17.56),
-        '321': (5.53, 10.00, 14.57, 17.56),
-        '234': (5.42, 10.10, 14.88, 17.87),
-        '333': (5.53, 10.10, 14.78, 17.87),
-        '432': (5.64, 10.10, 14.67, 17.87),
+NAMES = names('multi_exit')
+PAPER = paper('multi_exit')
+TABLE_II = [  # backbone, SE-bottlenecks of its branches
+    (backbone, levels)
+    for backbone, rows in PAPER['table_ii'].items()
+    for levels in rows
+    if levels != 'plain'
+]
+ACCURACIES = {
+    **PAPER['others'],
+    **{
+        f'{backbone}_multi-exit-{levels}_{schedule}': row['top1']
+        for table, schedule in (('table_ii', '60e_in1k'), ('table_iii', '300e_cifar100'))
+        for backbone, rows in PAPER[table].items()
+        for levels, row in rows.items()
+        if levels != 'plain'
     },
 }
 
 
-def load(name):
-    return Config.fromfile(FOLDER / f'{name}.py')
+@pytest.mark.parametrize('name', ACCURACIES)
+def test_docstring_has_the_papers_accuracies(name):
+    text = ' '.join(docstring(f'multi_exit/{name}').split())
+    exits = len(ACCURACIES[name].split())
+    assert f'top-1 {ACCURACIES[name]} % of exits 1 to {exits}' in text
 
 
-def image_shape(name):
-    size = 224 if name.endswith('in1k') else 32
-    return (1 if 'digits' in name else 3, size, size)
-
-
-def build(name):
-    with torch.device('meta'):
-        return MODELS.build(load(name).model).eval()
-
-
-@pytest.fixture(params=CONFIGS)
-def name(request, mmpretrain_scope):
-    return request.param
-
-
-def test_metafile_tells_the_truth(name):
-    model = build(name)
-    entry = ENTRIES[name]
-    assert entry['Config'] == f'configs/multi_exit/{name}.py'
-    assert entry['Metadata']['Parameters'] == sum(p.numel() for p in model.parameters())
-    assert entry['Metadata']['FLOPs'] == count_macs(model, image_shape(name))
-    assert len(ENTRIES) == len(CONFIGS)
-
-
+@pytest.mark.parametrize('name', NAMES)
 def test_levels_of_the_name(name):
     model = build(name)
     levels = re.search(r'multi-exit-(\d+)', name)
@@ -84,8 +55,8 @@ def test_levels_of_the_name(name):
     assert names == [f'exit={i}' for i in range(1, len(levels[1]) + 2)]
 
 
-@pytest.mark.parametrize('name', [n for n in CONFIGS if n.endswith(('in1k', 'cifar100'))])
-def test_schedule_of_section_v_a(name, mmpretrain_scope):
+@pytest.mark.parametrize('name', [n for n in NAMES if n.endswith(('in1k', 'cifar100'))])
+def test_schedule_of_section_v_a(name):
     cfg = load(name)
     epochs = int(re.search(r'_(\d+)e_', name)[1])
     phases = 1
@@ -142,21 +113,21 @@ def costs_as_the_paper_counts(model, shape):
     return [cost / 1e9 for cost in (*costs, backbone.macs + branches)]
 
 
-@pytest.mark.parametrize('backbone', TABLE_II)
-@pytest.mark.parametrize('levels', TABLE_II['resnet18'])
-def test_costs_of_table_ii(backbone, levels, mmpretrain_scope):
-    model = build(f'{backbone}_multi-exit-{levels}_60e_in1k')
+@pytest.mark.parametrize(('backbone', 'levels'), TABLE_II)
+def test_costs_of_table_ii(backbone, levels):
+    model = build(f'multi_exit/{backbone}_multi-exit-{levels}_60e_in1k')
     found = costs_as_the_paper_counts(model, (3, 224, 224))
-    assert found == pytest.approx(TABLE_II[backbone][levels], rel=0.015)
+    expected = PAPER['table_ii'][backbone][levels]['gmacs']
+    assert found == pytest.approx(expected, rel=0.015)
 
 
-def test_teachers_and_strategies(mmpretrain_scope):
+def test_teachers_and_strategies():
     for teacher in ('wed', 'med', 'ofa', 'dk'):
-        model = build(f'resnet18_multi-exit-432-{teacher}_60e_in1k')
+        model = build(f'multi_exit/resnet18_multi-exit-432-{teacher}_60e_in1k')
         distillation = model.distillation
         assert (distillation.teacher, distillation.weight) == (teacher, 0.9)
         assert distillation.temperature == 1
     for short, strategy in (('bo', 'branches_only'), ('sw', 'stage_wise')):
-        cfg = load(f'resnet18_multi-exit-432-{short}_60e_in1k')
+        cfg = load(f'multi_exit/resnet18_multi-exit-432-{short}_60e_in1k')
         assert cfg.custom_hooks[0].strategy == strategy
         assert cfg.find_unused_parameters

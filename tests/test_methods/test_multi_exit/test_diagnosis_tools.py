@@ -96,11 +96,11 @@ def test_exit_statistics(checkpoint, model, held_out, digits, tmp_path):
         with at_operating_point(model, f'exit={exit}'):
             labels, predicted, confidence = predict(model, held_out)
         by_exit.append((predicted, confidence))
-    # Half of the samples leave at exit 1, and nobody at exit 2.
+    # Half of the samples leave at exit 1, and no sample at exit 2.
     first = middle(by_exit[0][1])
     halves = OperatingPoint('halves', dict(thresholds=(first, 1.0)))
     save_operating_points(checkpoint, [halves], config=CONFIG)
-    arguments = ('--point', 'halves', 'exit=2', '--work-dir', tmp_path)
+    arguments = ('--points', 'halves', 'exit=2', '--work-dir', tmp_path)
     done = run_tool(EXITS, CONFIG, checkpoint, *arguments, *options(digits))
 
     exits = [1 if confidence >= first else 3 for confidence in by_exit[0][1]]
@@ -152,7 +152,7 @@ def test_all_points_of_the_policy_by_default(trained, digits, tmp_path):
     ('arguments', 'changes', 'message'),
     [
         (['--point', 'nix'], [], "unknown operating points ['nix']; valid ones: ['exit="),
-        ([], ['model.policy=None'], 'name it with --point'),
+        ([], ['model.policy=None'], 'name it with --points'),
         ([], ['test_dataloader=None'], 'exit statistics need test_dataloader in'),
     ],
 )

@@ -15,7 +15,7 @@ EXITS, CLASSES = 3, 12
 
 
 def draw(rng, number=300):
-    """Samples as (exit, correct, class); nobody at exit 2, and none of class 5."""
+    """Samples as (exit, correct, class); no sample at exit 2, and none of class 5."""
     present = [c for c in range(CLASSES) if c != 5]
     # Classes differ in how many samples leave at once, and in how many are right.
     return [

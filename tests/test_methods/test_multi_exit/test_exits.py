@@ -1,5 +1,6 @@
 import pytest
 import torch
+from helpers.configs import paper
 
 from mmdyn import count_macs
 from mmdyn.methods.multi_exit.exits import LinearExit, SEBottleneckExit
@@ -7,11 +8,14 @@ from mmdyn.models.stages import Stage
 
 # ResNet-18 on ImageNet: channels and stride of stages 1 to 3, and GMACs to their ends.
 STAGES = {1: (64, 4, 0.580), 2: (128, 8, 0.991), 3: (256, 16, 1.402)}
-# GFLOPs of Table II, backbone and branch, for a branch of each level at stages 1 to 3.
+# GMACs of Table II, backbone and branch, for a branch of each level at stages 1 to 3.
 TABLE_II = {
-    1: {1: 0.74, 2: 0.77, 3: 0.80, 4: 0.82},
-    2: {2: 1.17, 3: 1.20},
-    3: {1: 1.57, 2: 1.59, 3: 1.62, 4: 1.65},
+    stage: {
+        int(levels[stage - 1]): row['gmacs'][stage - 1]
+        for levels, row in paper('multi_exit')['table_ii']['resnet18'].items()
+        if levels != 'plain'
+    }
+    for stage in STAGES
 }
 
 

@@ -3,6 +3,7 @@ import copy
 import pytest
 import torch
 from helpers.reference import randomize_norms
+from helpers.rooms import needs
 from mmengine.optim import OptimWrapper
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
@@ -241,6 +242,7 @@ def cnmm(**changes):
     )
 
 
+@needs('CNMM')
 def test_a_mixture_of_networks_has_features_but_cannot_take_any(mmpretrain_scope, images):
     exits = [dict(type='mmdyn.LinearExit', stage=1)]
     mixture = build(cnmm(type='mmdyn.MultiExitClassifier', exits=exits))

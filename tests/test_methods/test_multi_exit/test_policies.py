@@ -2,7 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from mmdyn.methods.multi_exit.policies import ConfidencePolicy
+from mmdyn.methods.multi_exit.policies import (
+    ConfidencePolicy,
+    confidence,
+    exits_by_confidence,
+)
 
 
 def test_leaves_when_the_highest_probability_reaches_the_threshold():
@@ -21,6 +25,20 @@ def test_reaching_the_threshold_exactly_is_enough():
     policy = ConfidencePolicy(2, 0.5)
     leaves, _ = policy(torch.zeros(1, 2), 0, policy.operating_points[0])
     assert leaves.tolist() == [True]
+
+
+def test_samples_take_the_first_exit_that_is_confident():
+    policy = ConfidencePolicy(4, dict(mixed=(0.8, 0.6, 0.7)))
+    (point,) = policy.operating_points
+    logits = torch.randn(4, 300, 5) * 2
+    scores = np.exp(logits[:3].numpy().astype(np.float64))
+    sure = scores.max(2) / scores.sum(2) >= np.array([[0.8], [0.6], [0.7]])
+    expected = [next((i for i in range(3) if sure[i, n]), 3) for n in range(300)]
+    assert set(expected) == {0, 1, 2, 3}
+    assert policy.exits(logits, point).tolist() == expected
+    confidences = torch.stack([confidence(each) for each in logits[:3]]).numpy()
+    found = exits_by_confidence(confidences, point.settings['thresholds'])
+    assert found.tolist() == expected
 
 
 def test_settings_become_points():

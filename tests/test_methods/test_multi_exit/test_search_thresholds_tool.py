@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from helpers.rooms import needs
 from helpers.tools import CONFIG, run_tool, small
 
 SEARCH = 'tools/analysis_tools/search_thresholds.py'
@@ -89,6 +90,7 @@ def test_images_are_searched_or_reported_on(checkpoint, digits):
     assert (float(tested) * 0.4) % 1 == pytest.approx(0, abs=0.01)
 
 
+@needs('SpatialResNet')
 def test_backbone_with_points_of_its_own(digits, tmp_path):
     options = [
         'model.backbone.type=mmdyn.SpatialResNet',
@@ -122,6 +124,7 @@ def test_budgets_that_cannot_be_had(checkpoint, digits):
     assert done.returncode and 'at least one --max-macs or --min-accuracy' in done.stderr
 
 
+@needs('SpatialResNet')
 def test_models_without_exits(checkpoint, digits, tmp_path):
     config = 'configs/spatial/resnet20_spatial_15e_digits.py'
     options = [o for o in small(digits) if not o.startswith('param_scheduler')]

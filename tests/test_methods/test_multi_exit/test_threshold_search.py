@@ -5,17 +5,15 @@ import numpy as np
 import pytest
 import torch
 from helpers.reference import randomize_norms
+from helpers.rooms import needs
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 from test_methods.test_multi_exit.test_classifier import SHAPE, config
 from torch import nn
 
 from mmdyn import CostMeter, OperatingPoint, at_operating_point, operating_points
-from mmdyn.methods.multi_exit.threshold_search import (
-    ExitRecord,
-    ThresholdSearch,
-    record_exits,
-)
+from mmdyn.methods.multi_exit.exit_record import ExitRecord, record_exits
+from mmdyn.methods.multi_exit.threshold_search import ThresholdSearch
 
 
 def make_record(exits, images, seed=0, step=None):
@@ -237,8 +235,9 @@ def test_images_with_several_labels(model):
         record_exits(model, [batch])
 
 
+@needs('CNMM')
 @torch.no_grad()
-def test_functions_that_nobody_needs_cost_nothing(mmpretrain_scope):
+def test_functions_that_no_sample_needs_cost_nothing(mmpretrain_scope):
     cnmm = dict(
         type='mmdyn.CNMM', scales=(0, 0, 1, 2), channels=(4, 8, 64), out_indices=(1, 2, 3)
     )

@@ -2,6 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from helpers.rooms import needs
 from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
@@ -150,12 +151,16 @@ def test_refusals(tmp_path, mmpretrain_scope):
     distillation = dict(type='mmdyn.MultiExitDistillation')
     with pytest.raises(ValueError, match="must be 'cooperative', got 'stage_wise'"):
         train(tmp_path, TrainingStrategyHook('stage_wise'), distillation=distillation)
+    plain = {k: v for k, v in MODEL.items() if k != 'exits'}
+    runner = SimpleNamespace(model=MODELS.build({**plain, 'type': 'ImageClassifier'}))
+    with pytest.raises(ValueError, match='of a MultiExitClassifier, got a ImageCl'):
+        TrainingStrategyHook('cooperative').before_train(runner)
+
+
+@needs('CNMM')
+def test_a_mixture_of_networks_has_no_stages(tmp_path, mmpretrain_scope):
     cnmm = dict(
         type='mmdyn.CNMM', scales=(0, 0, 1, 2), channels=(4, 4, 16), out_indices=(1, 2, 3)
     )
     with pytest.raises(ValueError, match='a CNMM has no stages to train one after'):
         train(tmp_path, TrainingStrategyHook('stage_wise'), backbone=cnmm)
-    plain = {k: v for k, v in MODEL.items() if k != 'exits'}
-    runner = SimpleNamespace(model=MODELS.build({**plain, 'type': 'ImageClassifier'}))
-    with pytest.raises(ValueError, match='of a MultiExitClassifier, got a ImageCl'):
-        TrainingStrategyHook('cooperative').before_train(runner)

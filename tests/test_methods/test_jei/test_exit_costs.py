@@ -4,7 +4,7 @@ import torch
 from mmpretrain.registry import MODELS
 
 from mmdyn import at_operating_point, count_macs
-from mmdyn.methods.multi_exit.exit_costs import measure_exit_costs
+from mmdyn.methods.jei.exit_costs import measure_exit_costs
 
 
 def classifier(backbone, width, classes, exits, **settings):
@@ -64,7 +64,7 @@ def test_costs_are_those_of_what_runs_at_each_exit(mmpretrain_scope):
     for exit, total in enumerate(costs.backbone, 1):
         with at_operating_point(model, f'exit={exit}'):
             alone = count_macs(model, (3, 32, 32))
-        # There is one exit at a fixed point, and all before it for those who may leave.
+        # There is one exit at a fixed point, and all before it where samples may exit.
         own = (8, 16, 32)[(exit - 1) // 3] * 5 if exit < 9 else 0
         assert total + own == alone
     np.testing.assert_array_equal(
