@@ -36,11 +36,11 @@ class ReportComparison(Report):
             for p in report.points
         ]
 
-    def _caption(self) -> str:
+    @property
+    def caption(self) -> str:
         if len(self.dense_costs) > 1:
             return (
-                f'No common cost: with nothing skipped the reports differ by more than '
-                f'{DENSE_TOLERANCE:.0%}.'
+                f'No common cost: dense costs differ by more than {DENSE_TOLERANCE:.0%}.'
             )
         dense = self.dense_costs[0] / 1e6
         return f'Cost: share of {dense:.2f} MMACs, where nothing is skipped.'
@@ -51,14 +51,14 @@ def _common_metric(
 ) -> str:
     first = next(iter(reports.values()))
     of_each = {name: report.scalar_metrics() for name, report in reports.items()}
-    common = set.intersection(*map(set, of_each.values()))
-    measured = [name for name in first.scalar_metrics() if name in common]
+    measured = [
+        m for m in first.scalar_metrics() if all(m in o for o in of_each.values())
+    ]
     if not measured:
         raise ValueError(f'no metric is in every report: {of_each}')
-    if metric is None:
-        return first.metric if first.metric in measured else measured[0]
-    if metric not in measured:
+    chosen = metric or (first.metric if first.metric in measured else measured[0])
+    if chosen not in measured:
         raise ValueError(
             f'unknown metric {metric!r}; measured in every report: {measured}'
         )
-    return metric
+    return chosen

@@ -14,7 +14,7 @@ def _cpu_attention_flops(query, key, value, *_, out_shape=None, **__) -> int:
     return sdpa_flop_count(query, key, value)
 
 
-def _formulas_torch_lacks() -> dict:
+def _cpu_formulas() -> dict:
     """Torch has formulas for the attention kernels of accelerators, but not of CPUs."""
     name = '_scaled_dot_product_flash_attention_for_cpu'
     kernel = getattr(torch.ops.aten, name, None)  # None before torch 2.2
@@ -22,10 +22,7 @@ def _formulas_torch_lacks() -> dict:
 
 
 def _switch_fused_attention(enabled: bool) -> bool:
-    """Switch the fused kernels of nn.MultiheadAttention; returns the former state.
-
-    They hide their matrix products from the counter; the plain path has the same ones.
-    """
+    """Switch fused attention, whose products the counter misses; the former state."""
     if not hasattr(torch.backends, 'mha'):  # torch 2.1 cannot switch them
         return True
     before = torch.backends.mha.get_fastpath_enabled()
@@ -36,9 +33,9 @@ def _switch_fused_attention(enabled: bool) -> bool:
 class CostMeter:
     """Count the MACs of the operators that run inside ``with`` blocks.
 
-    Convolutions, linear layers, matrix products and attention are counted, by the
-    formulas of ``torch.utils.flop_counter``; norms, activations, pooling and resizing are
-    not. Counting slows small operators down: measure latency without it.
+    Counts convolutions, linear layers, matrix products and attention, by the formulas of
+    ``torch.utils.flop_counter``; not norms, activations, pooling and resizing. It slows
+    small operators down: measure latency without it.
 
     Attributes:
         macs (int): Multiply-accumulates of all blocks so far.
@@ -53,11 +50,8 @@ class CostMeter:
     """
 
     def __init__(self):
-        self.macs = 0
-        self.images = 0
-        self._counter = FlopCounterMode(
-            display=False, custom_mapping=_formulas_torch_lacks()
-        )
+        self.macs, self.images = 0, 0
+        self._counter = FlopCounterMode(display=False, custom_mapping=_cpu_formulas())
 
     def __enter__(self) -> 'CostMeter':
         self._fast_attention = _switch_fused_attention(False)

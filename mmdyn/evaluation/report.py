@@ -10,26 +10,16 @@ from pathlib import Path
 from mmdyn.evaluation.pareto import pareto_mask
 from mmdyn.evaluation.point_result import PointResult, current_name
 from mmdyn.evaluation.tables import Column, number_column, print_table, write_table
-from mmdyn.evaluation.tables import console_for_tables as console_for_tables
 
 
 class Report:
-    """Operating points of one or several runs, ranked by one metric; a base class.
+    """Operating points of one or several runs; a base class.
 
-    Attributes:
-        points (list[PointResult]): The points.
-        metric (str | None): The metric to draw and to rank by, more being better;
-            ``None``: nothing was measured.
-        dense_costs (list[float]): MACs per image with nothing skipped: of each run, or
-            one in common.
-        stem (str): Name of the written files, without their suffix.
+    Subclasses set ``points``; ``metric``, to draw and to rank by, more being better, or
+    ``None`` if nothing was measured; ``dense_costs``, the MACs per image with nothing
+    skipped, of each run or one in common; the table's ``title`` and ``caption``; and the
+    ``stem`` of the names of files.
     """
-
-    points: list[PointResult]
-    metric: str | None
-    dense_costs: list[float]
-    stem: str
-    title: str
 
     def scalar_metrics(self) -> list[str]:
         """Names of the metrics that are one number at one point or more."""
@@ -41,13 +31,13 @@ class Report:
         return [p for p in self.points if not math.isnan(p.score(self.metric))]
 
     def pareto(self) -> list[bool]:
-        """Marks of the points that :func:`pareto_mask` gives for MACs and metric."""
+        """Whether no other point is cheaper in MACs and better in the metric."""
         costs = [point.macs_per_image for point in self.points]
         return pareto_mask(costs, [point.score(self.metric) for point in self.points])
 
     def print(self) -> None:
         """Print the table to stdout."""
-        caption = self._caption()
+        caption = self.caption
         if self.metric is not None:
             caption += f' *: no point is both cheaper and better in {self.metric}.'
         print_table(self._columns(), self.title, caption)
@@ -55,9 +45,6 @@ class Report:
     def write(self, directory: str | Path) -> list[Path]:
         """Write the table as a CSV file in an existing directory; returns the files."""
         return [write_table(self._columns(), Path(directory) / f'{self.stem}.csv')]
-
-    def _caption(self) -> str:
-        raise NotImplementedError
 
     def _columns(self) -> list[Column]:
         points, names = self.points, [point.name for point in self.points]
@@ -93,13 +80,10 @@ class OperatingPointReport(Report):
         batch_size (int): Images in a batch while time was taken.
         dense_point (str): Name of the point at which nothing is skipped.
         dense_macs_per_image (float): MACs per image at that point.
-        metric (str | None): The metric to draw and to rank by, more being better;
+        metric (str | None): A measured metric to draw and to rank by, more being better;
             ``None``: the first one.
         untrained_points (list[str]): Names of the points that training does not reach.
         points (list[PointResult]): The results.
-
-    Raises:
-        ValueError: If the metric was not measured.
     """
 
     config: str | None
@@ -131,34 +115,29 @@ class OperatingPointReport(Report):
 
     @classmethod
     def load(cls, path: str | Path) -> 'OperatingPointReport':
-        """Read a report from its JSON file or from the directory that holds it.
+        """Read a report from its JSON file or the directory that holds it.
 
-        Raises:
-            FileNotFoundError: If there is none.
-            ValueError: If the file is something else.
+        Raises ``FileNotFoundError`` if there is none, ``ValueError`` for another file.
         """
         file = Path(path)
         if file.is_dir():
             file = file / f'{cls.stem}.json'
         if not file.is_file():
             raise FileNotFoundError(
-                f'{file} does not exist: a report is an {cls.stem}.json that '
-                f'tools/test.py writes, or the directory with one'
+                f'{file} does not exist: a report is an {cls.stem}.json or its directory'
             )
         try:
             content = json.loads(file.read_text())
             points = [PointResult(**point) for point in content['points']]
+            content['points'] = [replace(p, name=current_name(p.name)) for p in points]
+            content['dense_point'] = current_name(content['dense_point'])
             untrained = content.get('untrained_points', [])
-            content.update(
-                points=[replace(p, name=current_name(p.name)) for p in points],
-                dense_point=current_name(content['dense_point']),
-                untrained_points=[current_name(name) for name in untrained],
-            )
+            content['untrained_points'] = [current_name(name) for name in untrained]
             return cls(**content)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            kind = type(error).__name__
+            found = f'{type(error).__name__}: {error}'
             raise ValueError(
-                f'{file} is not a report of tools/test.py ({kind}: {error})'
+                f'{file} is not a report of tools/test.py ({found})'
             ) from error
 
     def write(self, directory: str | Path) -> list[Path]:
@@ -172,7 +151,8 @@ class OperatingPointReport(Report):
         path.write_text(json.dumps(content, indent=2) + '\n')
         return [path, *super().write(directory)]
 
-    def _caption(self) -> str:
+    @property
+    def caption(self) -> str:
         caption = (
             f'{self.device}, batch size {self.batch_size}. Cost: share of the MACs at '
             f'{self.dense_point}, where nothing is skipped. ms: time per image, median '

@@ -1,7 +1,7 @@
 """Selection of an operating point from a report."""
 
 import math
-import operator
+from operator import attrgetter, ge, le, methodcaller
 from pathlib import Path
 
 from mmdyn.evaluation.point_result import PointResult
@@ -18,8 +18,7 @@ def select_operating_point(
     """Choose the best operating point within limits.
 
     Args:
-        report (OperatingPointReport | str | Path): A report, or its
-            ``operating_points.json``.
+        report (OperatingPointReport | str | Path): A report or its JSON file.
         max_macs (float | None): Most MACs per image, on average.
         max_latency_ms (float | None): Most milliseconds per image (median).
         min_metric (float | None): Least value of the metric; the cheapest point that
@@ -46,19 +45,16 @@ def select_operating_point(
     def latency(point):
         return point.latency_ms['median']
 
-    def score(point):
-        return point.score(metric)
-
-    macs = operator.attrgetter('macs_per_image')
+    macs, score = attrgetter('macs_per_image'), methodcaller('score', metric)
     candidates = [point for point in report.points if not math.isnan(score(point))]
     if not candidates:
         raise ValueError(f'no operating point has a value of {metric!r}')
     reasons = []
     # The message names the limits before, which have left fewer candidates.
     for name, limit, value, best, keeps in (
-        ('max_macs', max_macs, macs, min, operator.le),
-        ('max_latency_ms', max_latency_ms, latency, min, operator.le),
-        (f'min_metric ({metric})', min_metric, score, max, operator.ge),
+        ('max_macs', max_macs, macs, min, le),
+        ('max_latency_ms', max_latency_ms, latency, min, le),
+        (f'min_metric ({metric})', min_metric, score, max, ge),
     ):
         if limit is None:
             continue

@@ -29,14 +29,9 @@ def fingerprint(point: OperatingPoint) -> str:
 class Calibration:
     """Temperatures and conformal thresholds of a network, by name of operating point.
 
-    Args:
-        temperatures (Mapping[str, tuple[float, ...]]): Of the M exits of each point; one
-            where all images take the same path.
-        thresholds (Mapping[str, tuple[float, ...]]): Of the same exits, for
-            1 − probability, in [0, 1].
-        settings (Mapping[str, str]): The :func:`fingerprint` of each point.
-        alpha (float): Share of sets that may lack the true class, in (0, 1).
-        method (str): One of :data:`mmdyn.evaluation.uncertainty.conformal.METHODS`.
+    Each point has those of its M exits, or one where all images take the same path, and
+    the :func:`fingerprint` of its settings. Alpha and method are those of
+    :func:`mmdyn.evaluation.uncertainty.conformal.conformal_thresholds`.
     """
 
     temperatures: Mapping[str, tuple[float, ...]] = field(hash=False)
@@ -70,12 +65,9 @@ class Calibration:
         check_alpha(self.alpha)
         check_method(self.method)
 
-    def to_json(self) -> dict:
-        return asdict(self)
-
     @classmethod
     def from_json(cls, content: Mapping) -> 'Calibration':
-        """The calibration that :meth:`to_json` gave, now or in an older version."""
+        """The calibration of a file, which may have names of an older version."""
         names = sorted(each.name for each in fields(cls))
         if sorted(content) != names:
             raise ValueError(
@@ -119,7 +111,7 @@ def calibration_file(checkpoint: str | Path) -> Path:
 
 def save_calibration(checkpoint: str | Path, calibration: Calibration) -> Path:
     """Write the calibration of a checkpoint to its sidecar file; returns the file."""
-    content = dict(calibration=calibration.to_json())
+    content = dict(calibration=asdict(calibration))
     return write_sidecar(calibration_file(checkpoint), checkpoint, content)
 
 

@@ -14,11 +14,10 @@ METHODS = ('general', 'ims', 'strict', 'gated')
 """Ways of choosing the threshold of each exit, by the paper's names for them."""
 
 MIN_SAMPLES = 20
-"""Fewest validation images for which ``gated`` gives an exit a threshold of its own. With
-fewer than 19, a coverage of 95 % needs a threshold that admits all classes."""
+"""Fewest images for which ``gated`` gives an exit a threshold of its own. With fewer than
+19, a coverage of 95 % needs a threshold that admits all classes."""
 
-# Products must not be off by one image because of rounding.
-_ROUNDING = 1e-9
+_ROUNDING = 1e-9  # of products, which must not be off by one image
 
 
 def check_alpha(alpha: float) -> None:
@@ -34,10 +33,8 @@ def check_method(method: str) -> None:
 def conformal_threshold(scores: np.ndarray, alpha: float) -> float:
     """The threshold at which sets hold the true class with a probability of 1 − α.
 
-    It is the ⌈(n + 1)(1 − α)⌉-th smallest of the scores (n,) of true classes rather than
-    a plain quantile, as a new image is one of n + 1: the probability is at least 1 − α
-    for any n, over the draw of all. Where n is too small it is 1, which admits all
-    classes.
+    It is the ⌈(n + 1)(1 − α)⌉-th smallest of the scores (n,) of true classes, no plain
+    quantile, as a new image is one of n + 1; 1, which admits all, where n is too small.
     """
     check_alpha(alpha)
     scores = np.sort(np.asarray(scores, dtype=float))
@@ -48,17 +45,11 @@ def conformal_threshold(scores: np.ndarray, alpha: float) -> float:
 
 
 class ConformalThresholds(NamedTuple):
-    """The thresholds of M exits, and the number of images behind each.
+    """The thresholds of M exits, and the number of images behind each."""
 
-    Args:
-        thresholds (np.ndarray): Of each exit (M,), in [0, 1].
-        counts (np.ndarray): Validation images that leave at each exit (M,).
-        fallback (np.ndarray): Whether they were too few for a threshold of its own (M,).
-    """
-
-    thresholds: np.ndarray
-    counts: np.ndarray
-    fallback: np.ndarray
+    thresholds: np.ndarray  # M, in [0, 1]
+    counts: np.ndarray  # M: validation images that leave at each exit
+    fallback: np.ndarray  # M: whether they were too few for a threshold of its own
 
 
 def conformal_thresholds(
@@ -69,17 +60,14 @@ def conformal_thresholds(
     - ``general``: one threshold for all exits, from each image's score at the exit where
       it leaves. Its coverage holds over all images, not for those of each exit.
     - ``ims``: from the exit's scores of all images. Its coverage holds where all images
-      leave at one exit; otherwise early, easy images are covered more often, others less.
+      leave at one exit; otherwise early, easy images are covered more than late ones.
     - ``strict``: from the images that leave at the exit, so its coverage holds for the
       images of each exit; 0 where no image leaves, which admits only certain classes.
     - ``gated``: as ``strict``, but the threshold of ``general`` where fewer than
       :data:`MIN_SAMPLES` images leave.
 
-    Args:
-        method (str): One of :data:`METHODS`.
-        scores (np.ndarray): Of the true class of N validation images at M exits, (M, N).
-        exits (np.ndarray): Exit at which each image leaves (N,), from 0.
-        alpha (float): Share of sets that may lack the true class, in (0, 1).
+    Scores (M, N) are of the true class at M exits; ``exits`` (N,), from 0, those where
+    the images leave; alpha is the share of sets that may lack the true class.
     """
     check_method(method)
     scores, exits = np.asarray(scores, dtype=float), np.asarray(exits, dtype=int)
@@ -108,13 +96,9 @@ def prediction_sets(
 ) -> np.ndarray:
     """Whether each class is in the set of each image (N, K) (JEI-DNN, Eq. 10).
 
-    The paper requires a score below the threshold. A score at it is admitted here, which
+    Probabilities (N, K) are those at the exit (N,), from 0, where each image leaves. The
+    paper requires a score below the threshold (M,). A score at it is admitted here, which
     keeps the coverage where many scores are equal.
-
-    Args:
-        probabilities (np.ndarray): Of K classes for each of N images (N, K), at its exit.
-        exits (np.ndarray): Exit at which each image leaves (N,), from 0.
-        thresholds (np.ndarray): Of each exit (M,).
     """
     exits, thresholds = np.asarray(exits, dtype=int), np.asarray(thresholds)
     _check_exits(exits, len(thresholds))

@@ -9,11 +9,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from mmdyn.evaluation.uncertainty.calibration import Calibration, fingerprint
-from mmdyn.evaluation.uncertainty.conformal import (
-    MIN_SAMPLES,
-    ConformalThresholds,
-    conformal_thresholds,
-)
+from mmdyn.evaluation.uncertainty.conformal import MIN_SAMPLES, conformal_thresholds
 from mmdyn.evaluation.uncertainty.predictions import Predictions
 from mmdyn.evaluation.uncertainty.temperature import apply_temperature, fit_temperature
 from mmdyn.operating_point import OperatingPoint
@@ -29,16 +25,8 @@ def fit_calibration(
     The temperature of an exit is fitted on all images, also those that leave elsewhere.
     Neither training nor a search of thresholds may have used the images: the coverage
     holds for new ones. As in the paper, temperatures and thresholds are fitted on the
-    same images, which matters only where images are few.
-
-    Args:
-        predictions (Mapping[OperatingPoint, Predictions]): By the operating point.
-        alpha (float): Share of sets that may lack the true class, in (0, 1).
-        method (str): One of :data:`mmdyn.evaluation.uncertainty.conformal.METHODS`.
-
-    Returns:
-        tuple[Calibration, list[str]]: The calibration, and notes for its user on exits
-        with too few images.
+    same images, which matters only where images are few. Also returns notes for the user
+    on exits with too few images.
     """
     temperatures, thresholds, settings, notes = {}, {}, {}, []
     for point, (log_probabilities, labels, exits) in predictions.items():
@@ -52,30 +40,24 @@ def fit_calibration(
         )
         found = conformal_thresholds(method, scores, exits, alpha)
         thresholds[name], settings[name] = found.thresholds, fingerprint(point)
-        notes += [f'{name}: {note}' for note in _notes(method, found)]
+        notes += [f'{name}: {note}' for note in _notes(method, *found)]
     return Calibration(temperatures, thresholds, settings, alpha, method), notes
 
 
-def _notes(method: str, found: ConformalThresholds) -> Iterator[str]:
-    total = found.counts.sum()
-    images, here = (
-        f'{total} validation images',
-        'the threshold of all images is used there',
-    )
-    unused = [str(exit) for exit, count in enumerate(found.counts, 1) if not count]
+def _notes(method: str, thresholds, counts, fallback) -> Iterator[str]:
+    total, here = counts.sum(), 'the threshold of all images is used there'
+    images = f'{total} validation images'
+    unused = [str(exit) for exit, count in enumerate(counts, 1) if not count]
     if method == 'gated' and unused:
         yield f'none of {images} leaves at exit {", ".join(unused)}: {here}'
-    for exit, (threshold, count, too_few) in enumerate(zip(*found), 1):
-        if too_few and count:
-            few = f'only {count} of {images} leave at exit {exit}'
-            yield f'{few}, fewer than {MIN_SAMPLES}: {here}'
-        elif too_few and method == 'strict' and found.counts.max() < total:
-            yield (
-                f'none of {images} leaves at exit {exit}: the sets of images that do '
-                f'will be empty'
-            )
+    columns = zip(thresholds, counts, fallback)
+    for exit, (threshold, count, few) in enumerate(columns, 1):
+        if few and count:
+            leave = f'only {count} of {images} leave at exit {exit}'
+            yield f'{leave}, fewer than {MIN_SAMPLES}: {here}'
+        elif few and method == 'strict' and counts.max() < total:
+            sets = 'the sets of images that do will be empty'
+            yield f'none of {images} leaves at exit {exit}: {sets}'
         elif count and threshold >= 1:
-            yield (
-                f'the sets of images that leave at exit {exit}, as {count} of {images} '
-                f'do, will hold every class'
-            )
+            sets = f'the sets of images that leave at exit {exit}'
+            yield f'{sets}, as {count} of {images} do, will hold every class'

@@ -10,16 +10,13 @@ from mmengine.logging import MessageHub
 
 from mmdyn.evaluation.uncertainty.calibration import AGAIN, read_calibration
 from mmdyn.evaluation.uncertainty.conformal import prediction_sets
-from mmdyn.evaluation.uncertainty.reliability import (
-    check_bins,
-    expected_calibration_error,
-)
+from mmdyn.evaluation.uncertainty.predictions import single_labels
+from mmdyn.evaluation.uncertainty.reliability import check_bins, reliability_bins
 from mmdyn.evaluation.uncertainty.temperature import apply_temperature, log_of_scores
 from mmdyn.registry import METRICS
 
 ACTIVE_POINT = 'operating_point'
-"""Key of the current ``MessageHub`` for the operating point that is evaluated; missing,
-or None, where it is not known."""
+"""Key of the current ``MessageHub`` for the evaluated point; None if unknown."""
 
 
 @METRICS.register_module()
@@ -51,8 +48,9 @@ class CalibrationError(BaseMetric):
         self.results += zip(scores.max(axis=1).tolist(), correct.tolist())
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        confidences, correct = zip(*results)
-        return dict(ece=100 * expected_calibration_error(confidences, correct, self.bins))
+        return dict(
+            ece=100 * reliability_bins(*zip(*results), self.bins).calibration_error
+        )
 
 
 @METRICS.register_module()
@@ -96,9 +94,7 @@ class UncertaintyReport(CalibrationError):
         columns = probabilities.max(axis=1), correct, covered, sets.sum(axis=1)
         self.results += np.column_stack(columns).tolist()
 
-    def _calibrated(
-        self, scores: np.ndarray, exits: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _calibrated(self, scores: np.ndarray, exits: np.ndarray) -> tuple:
         """Probabilities and sets (N, K) of images that left at some exits, from 1."""
         point = MessageHub.get_current_instance().get_info(ACTIVE_POINT)
         temperatures, thresholds = self.calibration.at(point)
@@ -132,26 +128,16 @@ class UncertaintyReport(CalibrationError):
 
 def _scores_and_labels(data_samples: Sequence[dict]) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities (N, K) in double precision, and labels (N,), of a batch."""
-    for sample in data_samples:
-        missing = [name for name in ('pred_score', 'gt_label') if name not in sample]
-        if missing:
-            raise ValueError(
-                f'uncertainty needs pred_score and gt_label of each image, got '
-                f'predictions without {" and ".join(missing)}'
-            )
-        labels = sample['gt_label'].numel()
-        if labels != 1:
-            raise ValueError(
-                f'uncertainty is that of one label an image, got {labels} labels'
-            )
+    for name in ('pred_score', 'gt_label'):
+        if any(name not in sample for sample in data_samples):
+            raise ValueError(f'uncertainty cannot be measured without {name}')
+    labels = single_labels([sample['gt_label'] for sample in data_samples])
     scores = torch.stack([sample['pred_score'] for sample in data_samples])
     scores = scores.double().cpu().numpy()
     # Scores of several labels and similarities do not sum to 1; half precision nearly.
-    totals = scores.sum(axis=1)
-    if (abs(totals - 1) > 0.02).any():
+    total = max(scores.sum(axis=1), key=lambda total: abs(total - 1))
+    if abs(total - 1) > 0.02:
         raise ValueError(
-            f'pred_score must be probabilities of one label, which sum to 1, got a sum '
-            f'of {totals[np.argmax(abs(totals - 1))]:.4g}'
+            f'pred_score must be probabilities, which sum to 1, got a sum of {total:.4g}'
         )
-    labels = torch.cat([sample['gt_label'].reshape(1) for sample in data_samples])
-    return scores, labels.cpu().numpy()
+    return scores, labels

@@ -5,26 +5,18 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mmdyn.evaluation.uncertainty.temperature import log_of_scores
 from mmdyn.operating_point import DynamicModule, OperatingPoint, at_operating_point
 
 
 class Predictions(NamedTuple):
-    """Predictions for N images at an operating point with M exits.
+    """Predictions for N images at a point with M exits; 1 if all take the same path."""
 
-    Where all images take the same path (one exit, a budget), M is 1.
-
-    Args:
-        log_probabilities (np.ndarray): Of K classes at each exit for each image,
-            (M, N, K).
-        labels (np.ndarray): Classes of the images (N,), from 0.
-        exits (np.ndarray): Exit at which each image leaves (N,), from 0.
-    """
-
-    log_probabilities: np.ndarray
-    labels: np.ndarray
-    exits: np.ndarray
+    log_probabilities: np.ndarray  # M, N, K
+    labels: np.ndarray  # N, from 0
+    exits: np.ndarray  # N, from 0: where each image leaves
 
 
 @torch.no_grad()
@@ -61,13 +53,19 @@ def _collect(model, batches: Iterable, run: Callable) -> tuple[np.ndarray, np.nd
     logarithms, labels = [], []
     for batch in batches:
         data = model.data_preprocessor(batch, False)
-        labels += [sample.gt_label.cpu() for sample in data['data_samples']]
+        labels += [sample.gt_label for sample in data['data_samples']]
         logarithms.append(run(model, data['inputs'], data['data_samples']))
     if not labels:
         raise ValueError('there are no images to calibrate on')
-    if any(label.numel() != 1 for label in labels):
-        raise ValueError('uncertainty is that of one label an image, got several')
-    return np.concatenate(logarithms, axis=1), torch.cat(labels).numpy()
+    return np.concatenate(logarithms, axis=1), single_labels(labels)
+
+
+def single_labels(labels: Sequence[Tensor]) -> np.ndarray:
+    """The labels (N,) of images, if each has one."""
+    several = [label.numel() for label in labels if label.numel() != 1]
+    if several:
+        raise ValueError(f'there must be one label an image, got {several[0]} labels')
+    return torch.cat([label.reshape(1) for label in labels]).cpu().numpy()
 
 
 def _logits_of_exits(model, inputs, samples) -> np.ndarray:

@@ -16,17 +16,11 @@ def check_bins(bins: int) -> None:
 
 @dataclass(frozen=True)
 class ReliabilityBins:
-    """Mean confidence and accuracy of predictions, in bins of equal count.
+    """Mean confidence and accuracy of predictions, in B bins of equal count."""
 
-    Args:
-        counts (np.ndarray): Images of each bin (B,); none is empty.
-        confidences (np.ndarray): Their mean confidence (B,), rising, in [0, 1].
-        accuracies (np.ndarray): The share of them that is correct (B,).
-    """
-
-    counts: np.ndarray
-    confidences: np.ndarray
-    accuracies: np.ndarray
+    counts: np.ndarray  # B: images of each bin; none is empty
+    confidences: np.ndarray  # B: their mean confidence, rising, in [0, 1]
+    accuracies: np.ndarray  # B: the share of them that is correct
 
     @property
     def calibration_error(self) -> float:
@@ -44,8 +38,7 @@ def reliability_bins(
     paper leaves the order of images of equal confidence open: here each counts with the
     share of them that is correct, so the order of the images does not matter.
     """
-    confidences = np.asarray(confidences, dtype=float)
-    correct = np.asarray(correct, dtype=float)
+    confidences, correct = np.asarray(confidences, float), np.asarray(correct, float)
     if confidences.ndim != 1 or confidences.shape != correct.shape:
         raise ValueError(
             f'confidences and correct must be of one length, got shapes '
@@ -60,10 +53,3 @@ def reliability_bins(
     counts = np.diff(edges)
     pairs = np.repeat([values, shares], ties, axis=1)  # 2, N: sorted by confidence
     return ReliabilityBins(counts, *np.add.reduceat(pairs, edges[:-1], axis=1) / counts)
-
-
-def expected_calibration_error(
-    confidences: np.ndarray, correct: np.ndarray, bins: int = 15
-) -> float:
-    """The calibration error of :func:`reliability_bins`; arguments are the same."""
-    return reliability_bins(confidences, correct, bins).calibration_error
