@@ -13,17 +13,11 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def check_finds_unused(model: nn.Module, cause: str) -> None:
-    """Check that distributed training can do with parameters that get no gradients.
+    """Refuse a wrapped model whose wrapper cannot do with parameters without gradients.
 
-    Args:
-        model (nn.Module): The runner's model.
-        cause (str): What leaves parameters unused, to begin the message with.
-
-    Raises:
-        ValueError: If the model is wrapped for it and cannot.
+    The message begins with the cause: what leaves them unused.
     """
-    wrapper = model if is_model_wrapper(model) else None
-    if not getattr(wrapper, 'find_unused_parameters', True):
+    if is_model_wrapper(model) and not getattr(model, 'find_unused_parameters', True):
         raise ValueError(
             f'{cause} leaves parameters unused: distributed training needs '
             f'find_unused_parameters=True in the config'
