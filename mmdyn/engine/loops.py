@@ -28,6 +28,7 @@ class OperatingPointLoop:
 
     Attributes:
         results (list[PointResult]): Of the latest run, one for each point.
+        dense_result (PointResult | None): That of the dense point, if it was run.
     """
 
     stage: str  # as hooks and the model's steps are named
@@ -55,8 +56,10 @@ class OperatingPointLoop:
         call_hook(f'before_{self.stage}')
         call_hook(f'before_{self.stage}_epoch')
         self.runner.model.eval()
-        self.dense = dense_operating_point(self.runner.model)
         self.results = self._run_points()
+        by_name = {each.name: each for each in self.results}
+        self.dense = dense_operating_point(self.runner.model)
+        self.dense_result = by_name.get(self.dense.name)
         metrics = self._all_metrics()
         self.before_hooks(metrics)
         call_hook(f'after_{self.stage}_epoch', metrics=metrics)
@@ -114,16 +117,12 @@ class OperatingPointLoop:
         self.evaluator.process(data_samples=outputs, data_batch=data_batch)
         self.runner.call_hook(f'after_{self.stage}_iter', **batch, outputs=outputs)
 
-    def _dense_result(self) -> PointResult | None:
-        """The result of the dense point, if it was run."""
-        return next((each for each in self.results if each.name == self.dense.name), None)
-
     def _all_metrics(self) -> dict:
         """Metrics as ``<point>/<metric>``, and for hooks under their stock names.
 
         These are of the dense point, or of the last one where that was not run.
         """
-        metrics = dict((self._dense_result() or self.results[-1]).metrics)
+        metrics = dict((self.dense_result or self.results[-1]).metrics)
         for each in self.results:
             named = {**each.metrics, 'macs_per_image': each.macs_per_image}
             metrics.update({f'{each.name}/{key}': value for key, value in named.items()})

@@ -103,8 +103,8 @@ class OperatingPointTestLoop(OperatingPointLoop, TestLoop):
         return None
 
     def _dense_macs_per_image(self, bar) -> float:
-        if result := self._dense_result():
-            return result.macs_per_image
+        if self.dense_result:
+            return self.dense_result.macs_per_image
         totals = PassTotals(self.runner.model, self.stage, self.fp16)
         with at_operating_point(self.runner.model, self.dense):
             for batch in bar.track(self.dataloader, description=f'counting {self.dense}'):

@@ -46,9 +46,7 @@ class ReportComparison(Report):
         return f'Cost: share of {dense:.2f} MMACs, where nothing is skipped.'
 
 
-def _common_metric(
-    reports: Mapping[str, OperatingPointReport], metric: str | None
-) -> str:
+def _common_metric(reports: Mapping, metric: str | None) -> str:
     first = next(iter(reports.values()))
     of_each = {name: report.scalar_metrics() for name, report in reports.items()}
     measured = [
@@ -58,7 +56,6 @@ def _common_metric(
         raise ValueError(f'no metric is in every report: {of_each}')
     chosen = metric or (first.metric if first.metric in measured else measured[0])
     if chosen not in measured:
-        raise ValueError(
-            f'unknown metric {metric!r}; measured in every report: {measured}'
-        )
+        unknown = f'unknown metric {metric!r}'
+        raise ValueError(f'{unknown}; measured in every report: {measured}')
     return chosen

@@ -40,18 +40,18 @@ def measure_latency(
     """Time ``model.test_step`` at each operating point, alternately on each batch.
 
     Preprocessing and predictions are part of the time; loading data is not. ``track``
-    wraps the batches that will be run.
-
-    Returns:
-        list[dict[str, float]]: For each point, ``median`` and ``p90`` (90th percentile)
-        over batches of the milliseconds per image.
+    wraps the batches that will be run. Returns, for each point, ``median`` and ``p90``
+    (90th percentile) over batches of the milliseconds per image.
     """
+
+    def per_image(point: OperatingPoint, batch: dict) -> float:
+        with at_operating_point(model, point):
+            milliseconds, outputs = _timed(lambda: model.test_step(batch))
+            return milliseconds / len(outputs)
+
     rounds = -(-_MIN_SAMPLES // len(batches))
     schedule = [batches[0], *batches * rounds]  # the first run only warms up
-    samples = [
-        [_time_batch(model, point, batch) for point in points]
-        for batch in track(schedule)
-    ]
+    samples = [[per_image(p, batch) for p in points] for batch in track(schedule)]
     percentiles = np.percentile(samples[1:], [50, 90], axis=0)
     return [dict(median=median, p90=p90) for median, p90 in percentiles.T.tolist()]
 
@@ -61,13 +61,6 @@ def describe_device() -> str:
     if get_device() == 'cuda':
         return torch.cuda.get_device_name()
     return f'{get_device()} ({platform.machine()}, {torch.get_num_threads()} threads)'
-
-
-def _time_batch(model: nn.Module, point: OperatingPoint, batch: dict) -> float:
-    """Milliseconds per image of the batch at the point."""
-    with at_operating_point(model, point):
-        milliseconds, outputs = _timed(lambda: model.test_step(batch))
-        return milliseconds / len(outputs)
 
 
 def _timed(call: Callable[[], Any]) -> tuple[float, Any]:

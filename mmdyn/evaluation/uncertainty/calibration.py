@@ -18,11 +18,11 @@ AGAIN = 'run tools/analysis_tools/calibrate.py'
 
 def fingerprint(point: OperatingPoint) -> str:
     """The settings of a point as JSON: they differ where points of one name do."""
-
-    def plain(value):
-        return dict(value) if isinstance(value, Mapping) else str(value)
-
-    return json.dumps(point.settings, sort_keys=True, default=plain)
+    return json.dumps(
+        point.settings,
+        sort_keys=True,
+        default=lambda value: dict(value) if isinstance(value, Mapping) else str(value),
+    )
 
 
 @dataclass(frozen=True)

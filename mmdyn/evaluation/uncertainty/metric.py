@@ -23,8 +23,8 @@ ACTIVE_POINT = 'operating_point'
 class CalibrationError(BaseMetric):
     """Expected calibration error of a classifier, in percent, as ``calibration/ece``.
 
-    For predictions of one label, with ``pred_score`` and ``gt_label``, as those of any
-    mmpretrain classifier. Scores are taken as they are: no temperature is fitted.
+    For predictions of one label, with ``pred_score`` and ``gt_label``, as those of
+    mmpretrain's classifiers. Scores are taken as they are: no temperature is fitted.
 
     Args:
         bins (int): Bins of equal count, 1 or more.
@@ -111,11 +111,8 @@ class UncertaintyReport(CalibrationError):
     def compute_metrics(self, results: list) -> dict[str, float]:
         if self.calibration is None:
             if not self._has_warned:
-                warnings.warn(
-                    f'UncertaintyReport has no calibration, so it reports the '
-                    f'calibration error of raw scores alone: {AGAIN}',
-                    stacklevel=2,
-                )
+                raw = 'UncertaintyReport has no calibration and reports raw scores alone'
+                warnings.warn(f'{raw}: {AGAIN}', stacklevel=2)
             self._has_warned = True
             return dict(ece_uncalibrated=super().compute_metrics(results)['ece'])
         *predictions, covered, sizes = zip(*results)
