@@ -27,9 +27,9 @@ class OperatingPointTestLoop(OperatingPointLoop, TestLoop):
 
     A table is printed, and ``operating_points.json``, ``.csv`` and ``.png`` are written
     in the work directory: the evaluator's metrics, executed MACs, their share of the
-    dense cost, and latency, measured alternately at all points on some batches after the
-    evaluation. A model with nothing to switch is tested once, as ``dense``. Where
-    ``points`` leaves out the dense point, one more pass counts its cost.
+    dense cost, which takes one more pass if that point is left out, and latency, measured
+    alternately at all points on some batches. A model with nothing to switch is tested
+    once, as ``dense``.
 
     Args:
         metric (str | None): The metric to draw and to rank by, more being better;
@@ -50,8 +50,7 @@ class OperatingPointTestLoop(OperatingPointLoop, TestLoop):
         self._timed: dict[int, tuple] = {}
         metrics = super().run()
         if is_main_process():
-            self._report.print()
-            self._write(self._report)
+            self._publish(self._report)
         return metrics
 
     def before_hooks(self, metrics: dict) -> None:
@@ -112,12 +111,12 @@ class OperatingPointTestLoop(OperatingPointLoop, TestLoop):
         totals.meter.reduce()
         return totals.meter.macs_per_image
 
-    def _write(self, report: OperatingPointReport) -> None:
-        directory = self.runner.work_dir
+    def _publish(self, report: OperatingPointReport) -> None:
+        report.print()
+        folder = self.runner.work_dir
         try:
-            files = [*report.write(directory), *draw_report(report, directory)]
+            files = [*report.write(folder), *draw_report(report, folder)]
         except OSError as error:
-            raise OSError(
-                f'the results printed above could not be written to {directory}: {error}'
-            ) from error
+            problem = 'the results printed above could not be written to'
+            raise OSError(f'{problem} {folder}: {error}') from error
         print('Written to', *files, sep='\n  ')

@@ -1,8 +1,8 @@
 """Conformal sets: classes that include the true one with a chosen probability.
 
-Jointly-Learned Exit and Inference (JEI-DNN), Regol et al., Eqs. 2 and 10 and Appendix
-9.3. The score of a class is 1 − its probability; a set holds the classes whose score is
-at most a threshold, which comes from the scores of the true classes of validation images.
+Jointly-Learned Exit and Inference (JEI-DNN), Regol et al., Eqs. 2 and 10, Appendix 9.3.
+The score of a class is 1 − its probability; a set holds the classes with a score of at
+most a threshold, which comes from the true classes of validation images.
 """
 
 import math

@@ -28,9 +28,8 @@ def predictions_at_points(
 ) -> dict[OperatingPoint, Predictions]:
     """Run a classifier of mmpretrain, in evaluation mode, at operating points.
 
-    One run of all exits serves all points that only choose an exit for each image, as
-    the logits of an exit are the same at each of them. Other points run by themselves.
-    ``track`` wraps the batches, which have one label per image, to show progress.
+    One run of all exits serves all points that only choose an exit for each image; other
+    points run by themselves. ``track`` wraps the batches, which have one label per image.
     """
     found, of_exits = {}, None
     for point in points:

@@ -25,10 +25,7 @@ def log_of_scores(scores: np.ndarray) -> np.ndarray:
 def apply_temperature(
     log_probabilities: np.ndarray, temperature: float | np.ndarray
 ) -> np.ndarray:
-    """Probabilities (N, K) of logits (N, K) at a temperature, or at one per image (N,).
-
-    Above 1 they are less confident.
-    """
+    """Probabilities (N, K) of logits (N, K) at a temperature or one per image (N,)."""
     temperature = np.asarray(temperature, dtype=float)
     if not (temperature > 0).all():
         raise ValueError(f'temperatures must be positive, got {temperature.min()}')
@@ -40,11 +37,7 @@ def fit_temperature(log_probabilities: np.ndarray, labels: np.ndarray) -> float:
     """The temperature, in :data:`TEMPERATURE_RANGE`, of the least mean log-loss.
 
     It is 1 where none near it is better, as where all classes are equally probable.
-
-    Args:
-        log_probabilities (np.ndarray): Of K classes for N images, (N, K), finite; logits
-            serve as well, as they differ by a constant for each image.
-        labels (np.ndarray): Classes of the images (N,), from 0.
+    Logits serve as well as log-probabilities (N, K): they differ by a constant per image.
     """
     logits, labels = np.asarray(log_probabilities, dtype=float), np.asarray(labels)
     _check(logits, labels)
