@@ -1,4 +1,4 @@
-"""Knowledge distillation from a teacher that is no part of the model.
+"""Knowledge distillation from a teacher outside of the model.
 
 Distilling the Knowledge in a Neural Network, Hinton, Vinyals, Dean, 2015.
 """
@@ -27,9 +27,9 @@ from mmdyn.utils.validation import check_choice
 class DistillationHook(LossHook):
     """Add the distance of a model's outputs from a teacher's to its losses.
 
-    The teacher sees the images after the student's preprocessing and is in no checkpoint.
-    Classifiers and segmentors learn its logits; detectors, whose logits belong to boxes
-    of their own, the maps of its neck or backbone.
+    The teacher gets the same preprocessed images and is not part of checkpoints.
+    Classifiers and segmentors learn its logits; detectors, whose logits belong to their
+    own boxes, the maps of its neck or backbone.
 
     Args:
         student (str): Path of the module whose output is compared, classes in dimension
@@ -52,7 +52,7 @@ class DistillationHook(LossHook):
         ...     dict(type='mmdyn.DistillationHook', student='neck', loss='features')]
     """
 
-    # Before BudgetScheduleHook, which weighs all losses of a budget.
+    # Before hooks that scale all losses of an operating point.
     priority = 'ABOVE_NORMAL'
     file_name = 'distillation_teacher.pth'
 

@@ -1,4 +1,4 @@
-"""Hooks that add losses to those that a model returns."""
+"""Base of the hooks that change the losses that a model returns."""
 
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
@@ -13,10 +13,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def check_finds_unused(model: nn.Module, cause: str) -> None:
-    """Refuse a wrapped model whose wrapper cannot do with parameters without gradients.
-
-    The message begins with the cause: what leaves them unused.
-    """
+    """Refuse a DDP wrapper that needs gradients that ``cause`` does not give."""
     if is_model_wrapper(model) and not getattr(model, 'find_unused_parameters', True):
         raise ValueError(
             f'{cause} leaves parameters unused: distributed training needs '
@@ -25,10 +22,10 @@ def check_finds_unused(model: nn.Module, cause: str) -> None:
 
 
 class LossHook(Hook):
-    """Base of hooks that see the loss dict of every training forward pass.
+    """Base of hooks that change the loss dict of every training forward pass.
 
-    What they put into it is logged, and back-propagated where its name contains
-    ``loss``, under AMP, gradient accumulation and DDP as the model's own losses are.
+    Its values are logged, and back-propagated where their names contain ``loss``; AMP,
+    gradient accumulation and DDP treat them like the model's own losses.
     """
 
     def before_train(self, runner) -> None:
