@@ -18,11 +18,11 @@ AGAIN = 'run tools/analysis_tools/calibrate.py'
 
 def fingerprint(point: OperatingPoint) -> str:
     """The settings of a point as JSON: they differ where points of one name do."""
-    return json.dumps(
-        point.settings,
-        sort_keys=True,
-        default=lambda value: dict(value) if isinstance(value, Mapping) else str(value),
-    )
+
+    def plain(value):
+        return dict(value) if isinstance(value, Mapping) else str(value)
+
+    return json.dumps(point.settings, sort_keys=True, default=plain)
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,11 @@ class Calibration:
         for name in ('temperatures', 'thresholds'):
             values = {p: tuple(map(float, t)) for p, t in getattr(self, name).items()}
             object.__setattr__(self, name, values)
-        mappings = self.temperatures, self.thresholds, self.settings
-        if len({tuple(each) for each in mappings}) > 1:
-            points = ', '.join(str(list(each)) for each in mappings)
-            raise ValueError(
-                f'temperatures, thresholds and settings must be of the same points, got '
-                f'{points}'
-            )
+        points = [[*each] for each in (self.temperatures, self.thresholds, self.settings)]
+        if points != 3 * points[:1]:
+            names = 'temperatures, thresholds and settings'
+            got = ', '.join(map(str, points))
+            raise ValueError(f'{names} must be of the same points, got {got}')
         for point, values in self.thresholds.items():
             temperatures = self.temperatures[point]
             if not temperatures or not all(0 < t < math.inf for t in temperatures):
