@@ -45,7 +45,7 @@ class Calibration:
             values = {p: tuple(map(float, t)) for p, t in getattr(self, name).items()}
             object.__setattr__(self, name, values)
         points = [[*each] for each in (self.temperatures, self.thresholds, self.settings)]
-        if points != 3 * points[:1]:
+        if any(each != points[0] for each in points):
             names = 'temperatures, thresholds and settings'
             got = ', '.join(map(str, points))
             raise ValueError(f'{names} must be of the same points, got {got}')
