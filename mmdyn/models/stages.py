@@ -1,10 +1,10 @@
 """Stages of a backbone, and the one walk through them that models with exits take.
 
-A cut is made anew for every forward pass rather than stored: modules keep their places
-and names, and copies of a model are cut at their own modules.
+A cut is made anew for every forward pass: copies of a model are cut at their own modules.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial, reduce
 from types import MappingProxyType
 from typing import Any, NamedTuple, get_type_hints
@@ -14,20 +14,22 @@ from torch import Tensor, nn
 
 from mmdyn.operating_point import OperatingPoint
 
+NO_SETTINGS: Mapping[str, Any] = MappingProxyType({})
+
 
 def identity(x: Tensor) -> Tensor:
     return x
 
 
 class Stage(NamedTuple):
-    """One part of a backbone; the parts in a row make up the whole.
+    """One part of a backbone.
 
     Args:
-        forward (Callable): Maps the state before this stage, images in the first one, to
-            the state after it: the features, or a dict (of dicts) of tensors.
+        forward (Callable): Maps the state before this stage, first the images, to the
+            state after it: the features, or a dict (of dicts) of tensors.
         out_channels (int): Channels of its features.
-        stride (int): Pixels of the image that a cell of its features spans on each side.
-        features (Callable[[Any], Tensor]): Picks the features out of the state.
+        stride (int): Side, in pixels of the image, of a cell of its features.
+        features (Callable[[Any], Tensor]): Selects the features of the state.
     """
 
     forward: Callable[[Any], Any]
@@ -37,45 +39,27 @@ class Stage(NamedTuple):
 
 
 class Cut:
-    """Registry of functions that cut a backbone, by the type of the backbone.
+    """Registry of functions that cut a backbone, by the qualified name of its class.
 
-    Types are known by qualified name, so that no package of stock backbones is imported.
-
-    Args:
-        parts (str): What backbones are cut into, for messages.
+    No package of stock backbones is imported for it. ``parts`` names what is cut out.
     """
 
     def __init__(self, parts: str):
         self.parts = parts
         self._cuts: dict[str, Callable] = {}
 
-    def register(self, key: str | type | Callable) -> Callable:
-        """Register a function; a decorator.
-
-        Args:
-            key (str | type | Callable): The backbone's class or its qualified name, or
-                the function itself, whose argument is annotated with the class.
-        """
-        if isinstance(key, (str, type)):
+    def register(self, key: str | Callable) -> Callable:
+        """Decorate a cut, of a class by its name or as the argument's annotation."""
+        if isinstance(key, str):
             return partial(self._add, key)
-        return self._add(next(iter(get_type_hints(key).values())), key)
+        return self._add(_qualified(next(iter(get_type_hints(key).values()))), key)
 
-    def _add(self, key: str | type, cut: Callable) -> Callable:
-        self._cuts[key if isinstance(key, str) else _qualified(key)] = cut
+    def _add(self, name: str, cut: Callable) -> Callable:
+        self._cuts[name] = cut
         return cut
 
     def __call__(self, backbone: nn.Module) -> list[Stage]:
-        """Cut a backbone.
-
-        Args:
-            backbone (nn.Module): Of a registered type or one derived from it.
-
-        Returns:
-            list[Stage]: The parts from first to last; the stem belongs to the first.
-
-        Raises:
-            TypeError: For any other backbone.
-        """
+        """The parts of a backbone from first to last, the stem in the first."""
         for cls in type(backbone).__mro__:
             if cut := self._cuts.get(_qualified(cls)):
                 return cut(backbone)
@@ -118,24 +102,19 @@ class Cuttable:
 
     @property
     def module(self) -> nn.Module:
-        """The backbone that is asked."""
         return self
 
     def stages_for(
         self,
         ends: Sequence[int],
-        settings: Mapping[str, Any] = MappingProxyType({}),
+        settings: Mapping[str, Any] = NO_SETTINGS,
         cut: str = 'stage',
         lazy: bool = False,
     ) -> list[list[Stage]]:
         """The stages to run before each of some exits, starting at the exit before it.
 
-        Args:
-            ends (Sequence[int]): Number (from 1) of the last stage before each exit.
-            settings (Mapping): Settings of the operating point.
-            cut (str): ``'stage'`` or ``'block'``: what counts as a stage.
-            lazy (bool): Whether to postpone work that only later exits need until these
-                are reached.
+        ``ends`` are the numbers (from 1) of the last ones; a stage is what ``CUTS[cut]``
+        gives. If ``lazy``, work that only later exits need waits for them.
         """
         stages = CUTS[cut](self.module)
         return [stages[start:end] for start, end in zip([0, *ends], ends)]
@@ -145,12 +124,15 @@ class Cuttable:
         return ()
 
     def check_exit_settings(self, settings: Mapping[str, Any]) -> None:
-        """Refuse, by a ``ValueError``, settings beside the exit that are not its own."""
+        """Refuse, by a ValueError, settings beside the exit that are not its own."""
         if settings:
-            raise ValueError(
-                f'a {type(self.module).__name__} does not know the settings '
-                f'{dict(settings)}'
-            )
+            kind = type(self.module).__name__
+            raise ValueError(f'a {kind} does not know the settings {dict(settings)}')
+
+
+@dataclass
+class _StockBackbone(Cuttable):
+    module: nn.Module = None
 
 
 def cuttable(backbone: nn.Module) -> Cuttable:
@@ -158,19 +140,10 @@ def cuttable(backbone: nn.Module) -> Cuttable:
     return backbone if isinstance(backbone, Cuttable) else _StockBackbone(backbone)
 
 
-class _StockBackbone(Cuttable):
-    module: nn.Module = None
-
-    def __init__(self, backbone: nn.Module):
-        self.module = backbone
-
-
 class Walk:
-    """A forward pass that pauses after each part; iterates over the features there.
+    """A forward pass of images (N, C, H, W) that pauses after each part.
 
-    Args:
-        parts (Sequence[Sequence[Stage]]): What to run, from ``stages_for``.
-        images (Tensor): Images of shape (N, C, H, W).
+    It iterates over the features there. The parts are those of ``stages_for``.
 
     Example:
         >>> walk = Walk(parts, images)
@@ -203,10 +176,8 @@ def take(x: Tensor | dict | None, kept: Tensor) -> Tensor | dict | None:
     if isinstance(x, dict):
         return {name: take(value, kept) for name, value in x.items()}
     channels_last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
-    kept = x[kept]
-    if channels_last:
-        return kept.contiguous(memory_format=torch.channels_last)
-    return kept
+    x = x[kept]
+    return x.contiguous(memory_format=torch.channels_last) if channels_last else x
 
 
 def chain_of_stages(
@@ -214,9 +185,7 @@ def chain_of_stages(
 ) -> list[Stage]:
     """Stages that are one function each, the stem being part of the first."""
     first, *others = parts
-    return [
-        Stage(*values) for values in zip([chain(stem, first), *others], widths, strides)
-    ]
+    return list(map(Stage, [chain(stem, first), *others], widths, strides))
 
 
 def chain(*functions: Callable) -> Callable:

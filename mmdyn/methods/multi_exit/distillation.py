@@ -71,18 +71,13 @@ class MultiExitDistillation(nn.Module):
             raise ValueError(f'weight must lie in [0, 1], got {weight!r}')
         if not temperature > 0:
             raise ValueError(f'temperature must be above 0, got {temperature!r}')
+        needed = teacher == 'dk'
         given = dict(model=model, checkpoint=checkpoint)
-        wrong = [
-            name for name, value in given.items() if (value is None) == (teacher == 'dk')
-        ]
-        if wrong:
-            needs = 'needs' if teacher == 'dk' else 'has no use for'
+        if wrong := [name for name, value in given.items() if (value is None) == needed]:
+            needs = 'needs' if needed else 'has no use for'
             raise ValueError(f'teacher={teacher!r} {needs} {" and ".join(wrong)}')
-        self.teacher = teacher
-        self.weight = weight
-        self.temperature = temperature
-        self.model = model
-        self.checkpoint = checkpoint
+        self.teacher, self.model, self.checkpoint = teacher, model, checkpoint
+        self.weight, self.temperature = weight, temperature
         # In a list, so that the student's parameters, checkpoints and modes leave it out.
         self._network: list[nn.Module] = []
 
@@ -97,8 +92,7 @@ class MultiExitDistillation(nn.Module):
         """As of ``SumOfExits``: λ CE_i, and ``exit1.loss_distillation`` and so on."""
         logits = model.training_logits(inputs)
         losses = scaled_losses(model.losses_of_logits(logits, data_samples), self.weight)
-        terms = self(list(logits.values()), inputs)
-        for exit, term in zip(logits, terms):
+        for exit, term in zip(logits, self(list(logits.values()), inputs)):
             losses[f'exit{exit + 1}.loss_distillation'] = term
         return losses
 
@@ -116,9 +110,7 @@ class MultiExitDistillation(nn.Module):
             return OWN_TEACHERS[self.teacher](torch.stack(list(logits)).float())
         self.init_weights()
         target = self._network[0].to(images.device)(images, mode='tensor')
-        if target.shape != logits[0].shape:
-            raise ValueError(
-                f'the teacher gives logits {tuple(target.shape)}, the exits '
-                f'{tuple(logits[0].shape)}'
-            )
+        theirs, ours = tuple(target.shape), tuple(logits[0].shape)
+        if theirs != ours:
+            raise ValueError(f'the teacher gives logits {theirs}, the exits {ours}')
         return target

@@ -23,22 +23,16 @@ class TrainingPhase(NamedTuple):
 
 
 def training_phases(strategy: str, num_exits: int) -> list[TrainingPhase]:
-    """The phases of a training strategy, one after the other.
-
-    ``'cooperative'`` trains everything together (Eq. 2), ``'branches_only'`` the backbone
-    with the last exit, then the other exits, and ``'stage_wise'`` each exit with the part
-    of the backbone before it.
-    """
-    check_choice('strategy', strategy, ('cooperative', 'branches_only', 'stage_wise'))
-    everything = tuple(range(num_exits))
-    if strategy == 'cooperative':
-        return [TrainingPhase(everything)]
-    if strategy == 'branches_only':
-        return [
-            TrainingPhase(everything[-1:]),
-            TrainingPhase(everything[:-1], frozen_parts=num_exits),
-        ]
-    return [TrainingPhase((exit,), frozen_parts=exit) for exit in everything]
+    """The phases of a strategy of ``TrainingStrategyHook``, in order."""
+    exits = tuple(range(num_exits))
+    backbone, branches = TrainingPhase(exits[-1:]), TrainingPhase(exits[:-1], num_exits)
+    phases = dict(
+        cooperative=[TrainingPhase(exits)],
+        branches_only=[backbone, branches],
+        stage_wise=[TrainingPhase((exit,), frozen_parts=exit) for exit in exits],
+    )
+    check_choice('strategy', strategy, tuple(phases))
+    return phases[strategy]
 
 
 def enter_phase(runner, phase: TrainingPhase) -> None:

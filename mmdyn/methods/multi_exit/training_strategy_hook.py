@@ -16,11 +16,10 @@ from mmdyn.utils.validation import check_between
 class TrainingStrategyHook(Hook):
     """Move a ``MultiExitClassifier`` through the phases of a training strategy.
 
-    The iterations are divided evenly among the phases (the paper trains each stage for
-    all the epochs of a cooperative training: multiply them); give the learning rate a
-    schedule that restarts with each. Untrained parts have no gradients and keep their
-    running statistics. In distributed training set ``find_unused_parameters=True`` in the
-    config.
+    The iterations are divided evenly among the phases (the paper trains each for all the
+    epochs of a cooperative training: multiply them); the learning rate should restart
+    with each. Untrained parts have no gradients and keep their running statistics.
+    Distributed training needs ``find_unused_parameters=True``.
 
     Args:
         strategy (str): ``'cooperative'``, ``'branches_only'`` (the backbone with the last
@@ -47,34 +46,34 @@ class TrainingStrategyHook(Hook):
     def before_train(self, runner) -> None:
         model = unwrapped(runner.model)
         if not hasattr(model, 'training_phase'):
-            raise ValueError(
-                f'training strategies are those of a MultiExitClassifier, got a '
-                f'{type(model).__name__}'
-            )
+            kind = type(model).__name__
+            raise ValueError(f'strategy is that of a MultiExitClassifier, got a {kind}')
         phases = training_phases(self.strategy, model.num_exits)
         check_between('first_phase', self.first_phase, 1, len(phases))
         self.phases = phases[self.first_phase - 1 :]
-        if model.objective.needs_all_exits and self.strategy != 'cooperative':
+        if self.strategy == 'cooperative':
+            return
+        if model.objective.needs_all_exits:
             raise ValueError(
-                f'the objective needs all exits in every iteration: strategy must be '
-                f"'cooperative', got {self.strategy!r}"
+                f"the objective needs all exits: strategy must be 'cooperative', got "
+                f'{self.strategy!r}'
             )
-        stage_wise = cuttable(model.backbone).trains_stage_wise
-        if self.strategy == 'stage_wise' and not stage_wise:
+        if (
+            self.strategy == 'stage_wise'
+            and not cuttable(model.backbone).trains_stage_wise
+        ):
             kind = type(model.backbone).__name__
             raise ValueError(f'a {kind} has no stages to train one after the other')
+        check_finds_unused(runner.model, f'strategy={self.strategy!r}')
         if self.first_phase > 1 and not runner._has_loaded:
             runner.logger.warning(
                 f'Training begins with phase {self.first_phase}, but no checkpoint was '
                 f'loaded: the parts trained in earlier phases are as initialised'
             )
-        if self.strategy != 'cooperative':
-            check_finds_unused(runner.model, f'strategy={self.strategy!r}')
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
-        model = unwrapped(runner.model)
         phase = self.phases[runner.iter * len(self.phases) // runner.max_iters]
-        if phase != model.training_phase:
+        if phase != unwrapped(runner.model).training_phase:
             enter_phase(runner, phase)
             exits = ', '.join(str(exit + 1) for exit in phase.exits)
             frozen = f'frozen up to exit {phase.frozen_parts}'
