@@ -19,11 +19,9 @@ class Searchable(DynamicModule):
         raise NotImplementedError
 
     def offer_points(self, points: Sequence[OperatingPoint]) -> None:
-        """Offer points found by a search, and maybe own ones, in place of earlier finds.
+        """Offer points found by a search, in place of those found before.
 
-        Raises:
-            ValueError: For settings that cannot be the module's, or a name that belongs
-                to a point with other settings.
+        A ValueError refuses impossible settings and another point's name.
         """
         own = {p.name: p for p in self.operating_points if p not in self.found_points}
         offered = dict(own)

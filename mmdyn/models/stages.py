@@ -25,8 +25,8 @@ class Stage(NamedTuple):
     """One part of a backbone.
 
     Args:
-        forward (Callable): Maps the state before this stage, first the images, to the
-            state after it: the features, or a dict (of dicts) of tensors.
+        forward (Callable): Maps the state before it, first the images, to that after it:
+            the features, or a dict (of dicts) of tensors.
         out_channels (int): Channels of its features.
         stride (int): Side, in pixels of the image, of a cell of its features.
         features (Callable[[Any], Tensor]): Selects the features of the state.
@@ -41,7 +41,7 @@ class Stage(NamedTuple):
 class Cut:
     """Registry of functions that cut a backbone, by the qualified name of its class.
 
-    No package of stock backbones is imported for it. ``parts`` names what is cut out.
+    So no package of stock backbones is imported.
     """
 
     def __init__(self, parts: str):
@@ -90,15 +90,10 @@ CUTS = dict(stage=cut_into_stages, block=cut_into_blocks)
 
 
 class Cuttable:
-    """Answers of a backbone to a model with exits; these are the usual ones.
+    """Answers of a backbone to a model with exits; these are the usual ones."""
 
-    Attributes:
-        draws (int): Forward passes whose class probabilities are averaged.
-        trains_stage_wise (bool): Whether stages can be trained one after the other.
-    """
-
-    draws: int = 1
-    trains_stage_wise: bool = True
+    draws: int = 1  # forward passes whose class probabilities are averaged
+    trains_stage_wise: bool = True  # whether stages can be trained one after the other
 
     @property
     def module(self) -> nn.Module:
@@ -143,13 +138,7 @@ def cuttable(backbone: nn.Module) -> Cuttable:
 class Walk:
     """A forward pass of images (N, C, H, W) that pauses after each part.
 
-    It iterates over the features there. The parts are those of ``stages_for``.
-
-    Example:
-        >>> walk = Walk(parts, images)
-        >>> for features in walk:
-        ...     stay = decide(features)
-        ...     walk.keep(stay)
+    It iterates over the features there; between them, :meth:`keep` removes samples.
     """
 
     def __init__(self, parts: Sequence[Sequence[Stage]], images: Tensor):

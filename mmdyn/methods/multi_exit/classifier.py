@@ -23,28 +23,26 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
     them. All exits are trained together (Lin et al., Eq. 2). In inference, samples that
     exit leave the batch, and once no samples remain no further stage runs.
 
-    Its operating points are ``exit=1`` to ``exit=M``, at which all samples take that exit
-    and no other exit is computed, and those of the policy. Predictions carry
-    ``exit_index``, the number (from 1) of their exit.
+    Its operating points are ``exit=1`` to ``exit=M``, at which no other exit is computed,
+    and those of the policy. Predictions carry ``exit_index``, the number (from 1) of
+    their exit.
 
     Args:
-        exits (Sequence[dict] | dict): Configs of the earlier exits in order. ``stage`` is
-            the number (from 1) of the stage that one follows; channels and classes are
+        exits (Sequence[dict] | dict): Configs of the earlier exits in order, with the
+            number (from 1) of the ``stage`` that each follows; channels and classes are
             filled in. One config with ``levels``, say ``(4, 3, 2)``, stands for an exit
             of each level after the last stages but one.
-        policy (dict | nn.Module | None): Policy or its config, for example of
-            ``mmdyn.ConfidencePolicy``. ``None``: fixed exits and found thresholds.
+        policy (dict | nn.Module | None): For example ``mmdyn.ConfidencePolicy``.
+            ``None``: fixed exits and found thresholds.
         distillation (dict | nn.Module | None): Objective in place of the sum of the
-            exits' losses, or its config, for example of ``mmdyn.MultiExitDistillation``.
-        cut (str): What exits can follow and ``'stage'`` counts: ``'stage'``, or each
-            residual ``'block'`` of a ResNet.
+            exits' losses, for example ``mmdyn.MultiExitDistillation``.
+        cut (str): What exits follow: ``'stage'``, or a residual ``'block'`` of a ResNet.
         **stock: Arguments of ``ImageClassifier``: a ``backbone`` that
-            ``cut_into_stages`` knows, a ``ClsHead``, whose loss serves all exits, and
-            others.
+            ``cut_into_stages`` knows, a ``ClsHead``, whose loss serves all exits, …
 
     Raises:
-        ValueError: If exits are missing, out of order, after no stage or of another
-            number of classes than the head, or two operating points have one name.
+        ValueError: If exits are missing, out of order, after no stage or of other classes
+            than the head, or two operating points have one name.
     """
 
     def __init__(

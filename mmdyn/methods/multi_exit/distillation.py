@@ -4,7 +4,7 @@ A Closer Look at Branch Classifiers of Multi-exit Architectures, Lin et al., sec
 and Table V.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from mmengine.registry import MODELS as MMENGINE_MODELS
@@ -22,7 +22,7 @@ def weighted_ensemble(logits: Tensor) -> Tensor:
     return torch.tensordot(weights / weights.sum(), logits, dims=1)
 
 
-OWN_TEACHERS: dict[str, Callable[[Tensor], Tensor]] = dict(
+OWN_TEACHERS = dict(
     wed=weighted_ensemble,
     med=lambda logits: logits.mean(0),
     ofa=lambda logits: logits[-1],
@@ -31,24 +31,19 @@ OWN_TEACHERS: dict[str, Callable[[Tensor], Tensor]] = dict(
 
 @MODELS.register_module()
 class MultiExitDistillation(nn.Module):
-    """Objective with a loss between each exit and a teacher (Lin et al., Eq. 3).
+    """Objective with a loss between each exit and a teacher (Eq. 3).
 
     The loss of all exits is λ Σ CE_i + τ² (1 − λ) Σ KL_i; the teacher gets no gradients.
 
     Args:
         teacher (str): ``'wed'``: the ensemble of all exits, weighted by their number;
-            ``'med'``: their mean; ``'ofa'``: the last exit; ``'dk'``: another network,
-            the paper's dark knowledge.
+            ``'med'``: their mean; ``'ofa'``: the last exit; ``'dk'``: another network.
         weight (float): λ, in [0, 1], the weight of the cross-entropies.
-        temperature (float): τ.
-        model (dict | None): For ``'dk'``, the config of the teacher: a classifier that
-            takes images as the student's preprocessor leaves them.
-        checkpoint (str | None): For ``'dk'``, its weights. They are read when training
-            begins and are in no checkpoint of the student.
-
-    Raises:
-        ValueError: For another teacher, a weight or temperature out of range, ``'dk'``
-            without a model and a checkpoint, or the others with one.
+        temperature (float): τ, above 0.
+        model (dict | None): For ``'dk'`` alone, the config of the teacher: a classifier
+            of images as the student's preprocessor leaves them.
+        checkpoint (str | None): For ``'dk'`` alone, its weights. They are read when
+            training begins and are in no checkpoint of the student.
 
     Example:
         >>> distillation = dict(type='mmdyn.MultiExitDistillation', teacher='wed')

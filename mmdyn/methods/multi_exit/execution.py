@@ -54,10 +54,7 @@ def _run_adaptively(model, inputs: Tensor, finish: Callable) -> tuple[Tensor, Te
 
 
 def average_of_draws(draws: list[Tensor]) -> Tensor:
-    """Logits (N, K, …) whose class probabilities are the mean over those of the draws.
-
-    K = 1 is one class against the rest.
-    """
+    """Logits (N, K, …) of mean class probabilities; K = 1: one class against the rest."""
     if len(draws) == 1:
         return draws[0]
     logits = torch.stack(draws)

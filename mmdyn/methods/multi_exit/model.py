@@ -34,14 +34,11 @@ class SumOfExits:
 
 
 class MultiExitModel(Searchable):
-    """Base of models with exits along their ``backbone``.
+    """Base of models with exits along their ``backbone``, trained by an ``objective``.
 
     Its operating points are ``exit=1`` to ``exit=M``, those of the policy, those that the
-    backbone adds for each exit, and those found by a search. A subclass sets the
-    ``objective`` of the training.
-
-    Attributes:
-        exit_stages (tuple[int, ...]): Number (from 1) of the stage before each exit.
+    backbone adds for each exit, and those found by a search. ``exit_stages`` are the
+    numbers (from 1) of the stages before the exits.
     """
 
     checks_channels = True
@@ -97,9 +94,9 @@ class MultiExitModel(Searchable):
 
     def chooses_exits(self, point: OperatingPoint) -> bool:
         # Settings beside the exit are the backbone's and change its features.
-        only_exit = set(point.settings) <= {'exit'} or 'exit' not in point.settings
-        offered = point in self.operating_points
-        return offered and only_exit and cuttable(self.backbone).draws == 1
+        only_exit = 'exit' not in point.settings or len(point.settings) == 1
+        offered = only_exit and point in self.operating_points
+        return offered and cuttable(self.backbone).draws == 1
 
     def exits_at(self, point: OperatingPoint, logits: Tensor) -> Tensor:
         """Indices (N,), from 0, of the exits that images take, given logits (M, N, K)."""
@@ -117,7 +114,7 @@ class MultiExitModel(Searchable):
             return
         others = dict(settings)
         if 'exit' not in others:
-            raise ValueError(f"exits need the setting 'exit', got {others}")
+            raise ValueError(f"operating points need the setting 'exit', got {others}")
         check_between('exit', others.pop('exit'), 1, self.num_exits)
         cuttable(self.backbone).check_exit_settings(others)
 
@@ -126,8 +123,7 @@ class MultiExitModel(Searchable):
         draws = cuttable(self.backbone).draws
         if draws > 1:
             raise ValueError(
-                f'the backbone averages {draws} samples at one exit: give either samples '
-                f'or a policy'
+                f'the backbone averages {draws} samples: give either samples or a policy'
             )
 
     def check_runnable(self, point: OperatingPoint) -> None:

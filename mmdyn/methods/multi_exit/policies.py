@@ -18,16 +18,10 @@ from mmdyn.registry import MODELS
 class Policy(BaseModule):
     """Base of policies: compares confidences with thresholds, as found points do.
 
-    Args:
-        num_exits (int): Number of exits M, the last included.
-        settings (Mapping[str, Mapping]): Settings by the names of operating points.
-        init_cfg (dict | None): Initialisation.
-
-    Attributes:
-        trained_by (str | None): Registry name of the hook that trains the policy.
+    ``settings`` are those of its operating points by their names.
     """
 
-    trained_by: str | None = None
+    trained_by: str | None = None  # registry name of the hook that trains the policy
 
     def __init__(self, num_exits: int, settings: Mapping, init_cfg: dict | None = None):
         super().__init__(init_cfg)
@@ -88,9 +82,9 @@ class ConfidencePolicy(Policy):
 
 
 def confidence(logits: Tensor) -> Tensor:
-    """Highest class probability (N,) of logits (N, K), or (N, K, h, w) of maps.
+    """Highest class probability (N,) of logits (N, K), or the mean of maps (N, K, h, w).
 
-    Of a map, it is the mean over the pixels; K = 1 is one class against the rest.
+    K = 1 of a map is one class against the rest.
     """
     if logits.dim() == 2:
         return logits.softmax(dim=1).amax(dim=1)

@@ -19,32 +19,30 @@ from mmdyn.registry import MODELS
 class MultiExitEncoderDecoder(MultiExitModel, EncoderDecoder):
     """mmseg's ``EncoderDecoder`` with exits along its backbone.
 
-    Backbone, auxiliary head and decode head, the last exit, keep their names. There is no
-    neck. All exits are trained together, with the sum of their losses. In inference,
-    images that exit leave the batch, and once no image remains nothing further runs.
+    Backbone, auxiliary head and decode head, the last exit, keep their names; there is no
+    neck. All exits are trained together. In inference, images that exit leave the batch,
+    and once no image remains nothing further runs.
 
     Its operating points are ``exit=1`` to ``exit=M``, at which no other exit's head runs,
-    and those of the policy. It decides for whole images, or with ``test_cfg`` in mode
-    ``'slide'`` for each window. Predictions carry ``exit_index``, the number (from 1) of
-    their exit, or the list of their windows' numbers.
+    and those of the policy, which decides for images, or in mode ``'slide'`` of
+    ``test_cfg`` for windows. Predictions carry ``exit_index``, the number (from 1) of
+    their exit, or a list for their windows.
 
     Args:
         exits (Sequence[dict] | dict): The earlier exits in order. ``stage`` is the number
             (from 1) of the stage that one follows and ``head`` an mmseg head that takes
-            one map and gives one, whose channels and classes are filled in. Without a
-            ``head`` the exit shares the decode head. One config with ``levels``, say
-            ``(3, 2, 1)``, stands for an exit after each of the last stages but one, whose
-            ``head``, an ``FCNHead``, has that many convolutions: complexity that
-            decreases from first to last (Lin et al., section III-A).
+            one map, whose channels and classes are filled in; without it the exit shares
+            the decode head. One config with ``levels``, say ``(3, 2, 1)``, stands for an
+            exit after each of the last stages but one, whose ``head``, an ``FCNHead``,
+            has that many convolutions, fewer from first to last (Lin et al., III-A).
         policy (dict | None): Config of an ``mmdyn.ConfidencePolicy``: thresholds of the
             mean confidence of an image's pixels. ``None``: only fixed exits.
         **stock: Arguments of ``EncoderDecoder``: a ``backbone`` that ``cut_into_stages``
-            knows, the ``decode_head`` and others; ``in_index`` of heads counts stages.
+            knows, the ``decode_head``, …; ``in_index`` of heads counts stages.
 
     Raises:
-        ValueError: If exits are missing, out of order or after no stage, a head does
-            not fit its stage, the policy is for classifiers, or two operating points
-            have one name.
+        ValueError: If exits are missing, out of order or after no stage, a head does not
+            fit, the policy is for classifiers, or two operating points have one name.
 
     Example:
         >>> model = dict(
