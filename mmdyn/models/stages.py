@@ -99,14 +99,8 @@ class Cuttable:
     def module(self) -> nn.Module:
         return self
 
-    def stages_for(
-        self,
-        ends: Sequence[int],
-        settings: Mapping[str, Any] = NO_SETTINGS,
-        cut: str = 'stage',
-        lazy: bool = False,
-    ) -> list[list[Stage]]:
-        """The stages to run before each of some exits, starting at the exit before it.
+    def stages_for(self, ends: Sequence, settings=NO_SETTINGS, cut='stage', lazy=False):
+        """Lists of the stages to run before each of some exits, from the exit before it.
 
         ``ends`` are the numbers (from 1) of the last ones; a stage is what ``CUTS[cut]``
         gives. If ``lazy``, work that only later exits need waits for them.

@@ -1,8 +1,4 @@
-"""Distillation between exits: each learns from one exit, all of them or another network.
-
-A Closer Look at Branch Classifiers of Multi-exit Architectures, Lin et al., section III-B
-and Table V.
-"""
+"""Distillation of exits by exits or another network (Lin et al., III-B and Table V)."""
 
 from collections.abc import Sequence
 

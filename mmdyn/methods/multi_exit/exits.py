@@ -1,8 +1,4 @@
-"""Branch heads: layers that map a stage's features to logits.
-
-A Closer Look at Branch Classifiers of Multi-exit Architectures, Lin et al.: Fig. 2 left,
-section IV-B and Table I.
-"""
+"""Branch heads, from features to logits (Lin et al., Fig. 2 left, IV-B and Table I)."""
 
 from collections.abc import Sequence
 
@@ -13,6 +9,8 @@ from torch import Tensor, nn
 from mmdyn.methods.multi_exit.se_bottleneck import SEBottleneck
 from mmdyn.models.stages import Stage
 from mmdyn.registry import MODELS
+
+NORMAL = dict(type='Normal', layer='Linear', std=0.01)
 
 
 class Exit(BaseModule):
@@ -34,12 +32,7 @@ class LinearExit(Exit):
         init_cfg (dict | None): Initialisation.
     """
 
-    def __init__(
-        self,
-        num_classes: int,
-        in_channels: int,
-        init_cfg: dict | None = dict(type='Normal', layer='Linear', std=0.01),
-    ):
+    def __init__(self, num_classes: int, in_channels: int, init_cfg=NORMAL):
         super().__init__(init_cfg)
         self.fc = nn.Linear(in_channels, num_classes)
 
@@ -77,10 +70,7 @@ class SEBottleneckExit(Exit):
         level: int = 1,
         se: bool = True,
         norm_cfg: dict = dict(type='BN'),
-        init_cfg: dict | list | None = [
-            dict(type='Kaiming', layer='Conv2d'),
-            dict(type='Normal', layer='Linear', std=0.01),
-        ],
+        init_cfg: dict | list | None = [dict(type='Kaiming', layer='Conv2d'), NORMAL],
     ):
         super().__init__(init_cfg)
         if type(level) is not int or level < 0:

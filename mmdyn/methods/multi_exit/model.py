@@ -19,14 +19,10 @@ class SumOfExits:
     """Objective: the sum of the losses of all exits in training (Lin et al., Eq. 2).
 
     Any object with these attributes and this method is an objective.
-
-    Attributes:
-        trains_policy (bool): Whether the losses also train the model's policy.
-        needs_all_exits (bool): Whether no exit can be trained without the others.
     """
 
-    trains_policy = False
-    needs_all_exits = False
+    trains_policy = False  # whether the losses also train the model's policy
+    needs_all_exits = False  # whether no exit can be trained without the others
 
     def losses(self, model, inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
         """Losses to be summed, named by exit, of a ``MultiExitModel`` and its batch."""
@@ -60,6 +56,7 @@ class MultiExitModel(Searchable):
                 f'stage {last}, is the head), got {numbers}'
             )
         self.exit_stages = (*numbers, last)
+        self.num_exits = len(self.exit_stages)
         self._backbone_points = cuttable(self.backbone).exit_points(self.exit_stages)
         return stages, exits
 
@@ -75,10 +72,6 @@ class MultiExitModel(Searchable):
         names = [point.name for point in self.operating_points]
         if len(set(names)) < len(names):
             raise ValueError(f'two operating points have the same name: {names}')
-
-    @property
-    def num_exits(self) -> int:
-        return len(self.exit_stages)
 
     @property
     def operating_points(self) -> tuple[OperatingPoint, ...]:

@@ -93,9 +93,7 @@ def confidence(logits: Tensor) -> Tensor:
     return logits.softmax(dim=1).amax(dim=1).mean(dim=(1, 2))
 
 
-def exits_by_confidence(
-    confidences: np.ndarray, thresholds: Sequence[float]
-) -> np.ndarray:
+def exits_by_confidence(confidences: np.ndarray, thresholds: Sequence) -> np.ndarray:
     """Indices (N,) of the exits that samples take, given confidences (M − 1, N)."""
     stays = ~(confidences >= np.asarray(thresholds)[:, None])
     return stays.cumprod(axis=0).sum(axis=0)

@@ -1,8 +1,4 @@
-"""Squeeze-and-excitation bottleneck of branch classifiers (SE-B).
-
-A Closer Look at Branch Classifiers of Multi-exit Architectures, Lin et al., Fig. 2 right
-and section IV-A; squeeze-and-excitation is Hu et al.'s, CVPR 2018.
-"""
+"""The SE-bottleneck of branches (Lin et al., Fig. 2 right; SE: Hu et al., CVPR 2018)."""
 
 from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule

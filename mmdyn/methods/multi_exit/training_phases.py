@@ -1,7 +1,4 @@
-"""Training of the exits and the backbone together, or one after the other, in phases.
-
-A Closer Look at Branch Classifiers of Multi-exit Architectures, Lin et al., section V-D.
-"""
+"""Training of exits and backbone together or in phases (Lin et al., section V-D)."""
 
 from typing import NamedTuple
 
