@@ -48,14 +48,14 @@ class Cut:
         self.parts = parts
         self._cuts: dict[str, Callable] = {}
 
-    def register(self, key: str | Callable) -> Callable:
-        """Decorate a cut, of a class by its name or as the argument's annotation."""
-        if isinstance(key, str):
+    def register(self, key: str | type | Callable) -> Callable:
+        """Decorate a cut, of a class, its name, or the annotation of the argument."""
+        if isinstance(key, (str, type)):
             return partial(self._add, key)
-        return self._add(_qualified(next(iter(get_type_hints(key).values()))), key)
+        return self._add(next(iter(get_type_hints(key).values())), key)
 
-    def _add(self, name: str, cut: Callable) -> Callable:
-        self._cuts[name] = cut
+    def _add(self, key: str | type, cut: Callable) -> Callable:
+        self._cuts[key if isinstance(key, str) else _qualified(key)] = cut
         return cut
 
     def __call__(self, backbone: nn.Module) -> list[Stage]:
