@@ -39,7 +39,7 @@ def statistics_runner(args: argparse.Namespace) -> Runner:
 
 
 def choose_points(model: MultiExitClassifier, names: Iterable[str] | None) -> list[str]:
-    """Names of the points to run at; ``None``: all with different exits for samples."""
+    """Names of the points to run at; ``None``: all at which samples choose an exit."""
     valid = [point.name for point in operating_points(model)]
     if names is None:
         adaptive = [p.name for p in model.operating_points if 'exit' not in p.settings]

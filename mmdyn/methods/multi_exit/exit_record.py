@@ -49,7 +49,7 @@ def run_all_exits(model, images: Tensor) -> tuple[list[Tensor], np.ndarray]:
 
 @torch.no_grad()
 def record_exits(model, batches: Iterable) -> ExitRecord:
-    """Run every exit of a classifier, in evaluation mode, on all images of the batches."""
+    """Run every exit of a classifier, in evaluation mode, on all images of batches."""
     confidences, correct, macs = [], [], np.zeros(model.num_exits)
     for batch in batches:
         data = model.data_preprocessor(batch, False)
