@@ -6,9 +6,9 @@ VENV_PYTHON = .venv/bin/python
 PYTHON ?= $(if $(wildcard $(VENV_PYTHON)),$(VENV_PYTHON),python3)
 
 # Tests of backbones, hooks, loops and classification.
-UPSTREAM_TESTS = tests/test_models tests/test_configs tests/test_datasets \
-	tests/test_engine tests/test_evaluation tests/test_operating_point.py \
-	tests/test_visualization
+UPSTREAM_TESTS = tests/test_models tests/test_methods tests/test_configs \
+	tests/test_datasets tests/test_engine tests/test_evaluation \
+	tests/test_operating_point.py tests/test_visualization
 
 .PHONY: help demo test test-upstream lint clean python
 
@@ -42,7 +42,7 @@ demo: python
 		--work-dir $(DEMO_DIR)
 	@echo 'Counting the samples that exit, by exit'
 	@$(VENV_PYTHON) tools/analysis_tools/exit_statistics.py $(DEMO_CONFIG) \
-		$$(cat $(DEMO_DIR)/last_checkpoint) --work-dir $(DEMO_DIR) --point max-macs=16M
+		$$(cat $(DEMO_DIR)/last_checkpoint) --work-dir $(DEMO_DIR) --points max-macs=16M
 
 test: python
 	@$(PYTHON) scripts/environment.py test

@@ -96,6 +96,7 @@ LOOPS.offer('mmdyn.engine.loops', 'OperatingPointValLoop')
 LOOPS.offer('mmdyn.engine.test_loop', 'OperatingPointTestLoop')
 HOOKS.offer('mmdyn.engine.distillation_hook', 'DistillationHook')
 HOOKS.offer('mmdyn.engine.fitting_checkpoint_hook', 'FittingCheckpointHook')
+HOOKS.offer('mmdyn.engine.schedule_hook', 'OperatingPointScheduleHook')
 METRICS.offer(
     'mmdyn.evaluation.uncertainty.metric', 'CalibrationError', 'UncertaintyReport'
 )

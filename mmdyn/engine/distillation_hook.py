@@ -1,4 +1,4 @@
-"""Knowledge distillation from a teacher that is no part of the model.
+"""Knowledge distillation from a teacher outside of the model.
 
 Distilling the Knowledge in a Neural Network, Hinton, Vinyals, Dean, 2015.
 """
@@ -28,10 +28,10 @@ from mmdyn.utils.validation import check_choice
 class DistillationHook(LossHook):
     """Add the distance of a model's outputs from a teacher's to its losses.
 
-    The teacher sees the images that the student sees, after the student's
-    preprocessing, is in evaluation mode, has no gradients and is in no checkpoint.
-    Classifiers and segmentors learn its logits, by their KL divergence. Detectors, whose
-    logits belong to boxes of their own, learn the maps of its neck or backbone.
+    The teacher gets the same preprocessed images, is in evaluation mode, has no gradients
+    and is not part of checkpoints. Classifiers and segmentors learn its logits, by their
+    KL divergence. Detectors, whose logits belong to their own boxes, learn the maps of
+    its neck or backbone.
 
     Args:
         student (str): Path of the module whose output is compared, classes in dimension
@@ -46,9 +46,8 @@ class DistillationHook(LossHook):
             ``student``.
         teacher_point (str | None): Operating point of the teacher; ``None``: its dense
             one.
-        loss (str): ``'logits'``: the KL divergence of logits; ``'features'``: the mean
-            squared difference of maps, for which only backbone and neck of the teacher
-            run.
+        loss (str): ``'logits'``: KL divergence of logits; ``'features'``: mean squared
+            difference of maps, for which the teacher's backbone and neck run alone.
         temperature (float): Divides logits before the softmax.
         weight (float): Weight of the loss.
 
@@ -63,7 +62,7 @@ class DistillationHook(LossHook):
         ...     dict(type='mmdyn.DistillationHook', student='neck', loss='features')]
     """
 
-    # Before BudgetScheduleHook, which weighs all losses of a budget.
+    # Before hooks that scale all losses of an operating point.
     priority = 'ABOVE_NORMAL'
     file_name = 'distillation_teacher.pth'
 
@@ -145,22 +144,19 @@ class DistillationHook(LossHook):
                 self.teacher(inputs, mode='tensor')
         student, teacher = self._student_output.take(), self._teacher_output.take()
         shapes, expected = (
-            [tuple(map_.shape) for map_ in maps] for maps in (student, teacher)
+            ', '.join(str(tuple(map_.shape)) for map_ in maps)
+            for maps in (student, teacher)
         )
         if shapes != expected:
             raise ValueError(
-                f'{self.student_path} of the student gives {_listed(shapes)}, '
-                f'{self.teacher_path} of the teacher {_listed(expected)}'
+                f'{self.student_path} of the student gives {shapes}, '
+                f'{self.teacher_path} of the teacher {expected}'
             )
         if self.loss == 'features':
             loss = feature_distillation_loss(student, teacher)
         else:
             loss = distillation_loss(student[0], teacher[0], self.temperature)
         return dict(losses, loss_distillation=self.weight * loss)
-
-
-def _listed(shapes: list[tuple]) -> str:
-    return ', '.join(map(str, shapes))
 
 
 class _Output:

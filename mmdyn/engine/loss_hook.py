@@ -1,4 +1,4 @@
-"""Hooks that add losses to those that a model returns."""
+"""Base of the hooks that change the losses that a model returns."""
 
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
@@ -13,14 +13,11 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def check_finds_unused(model: nn.Module, cause: str) -> None:
-    """Check that distributed training can do with parameters that get no gradients.
+    """Refuse, by a ``ValueError``, a DDP wrapper that needs gradients of all parameters.
 
     Args:
         model (nn.Module): The runner's model.
-        cause (str): What leaves parameters unused, to begin the message with.
-
-    Raises:
-        ValueError: If the model is wrapped for it and cannot.
+        cause (str): The setting that leaves parameters unused, for the message.
     """
     wrapper = model if is_model_wrapper(model) else None
     if not getattr(wrapper, 'find_unused_parameters', True):
@@ -31,10 +28,10 @@ def check_finds_unused(model: nn.Module, cause: str) -> None:
 
 
 class LossHook(Hook):
-    """Base of hooks that see the loss dict of every training forward pass.
+    """Base of hooks that change the loss dict of every training forward pass.
 
-    What they put into it is logged, and back-propagated where its name contains
-    ``loss``, under AMP, gradient accumulation and DDP as the model's own losses are.
+    Its values are logged, and back-propagated where their names contain ``loss``; AMP,
+    gradient accumulation and DDP treat them like the model's own losses.
     """
 
     def before_train(self, runner) -> None:

@@ -15,7 +15,6 @@ from mmengine.runner import Runner
 from mmdyn.engine.channels import check_channels
 from mmdyn.engine.fitting_checkpoint_hook import FittingCheckpointHook
 from mmdyn.engine.loss_hook import unwrapped
-from mmdyn.utils.command_line import add_runner_arguments as add_launch_arguments  # noqa: F401
 from mmdyn.utils.packages import check_packages, config_from_file
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -37,7 +36,6 @@ def load_config(args: argparse.Namespace, **loader_defaults) -> Config:
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
     merge_cfg_options(cfg, args.cfg_options)
-    args.cfg_options = []
     # Pinned memory only serves a GPU.
     pin_memory = torch.cuda.is_available() and not args.no_pin_memory
     _set_loader_defaults(cfg, pin_memory=pin_memory, **loader_defaults)
@@ -184,11 +182,3 @@ def runner_for_search(args: argparse.Namespace) -> Runner:
     runner = build_runner(cfg, 'val_dataloader')
     load_whole_checkpoint(runner)
     return runner
-
-
-def set_loader_defaults(*args, **kwargs) -> None:
-    """Temporary: load_config does it."""
-
-
-def use_pinned_memory(args) -> bool:
-    """Temporary: load_config does it."""

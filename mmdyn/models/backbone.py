@@ -1,10 +1,20 @@
-"""What all backbones of mmdyn share: frozen stages, fixed norms, stock checkpoints."""
+"""Bases of the backbones: frozen stages, fixed norms, stock checkpoints."""
+
+import re
+from collections.abc import Sequence
 
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmdyn.models.stages import Cuttable
+from mmdyn.models.stages import Cuttable, Stage, chain_of_stages
+from mmdyn.utils.validation import check_between, check_out_indices
+
+KAIMING = [
+    dict(type='Kaiming', layer='Conv2d'),
+    dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm']),
+]
+"""The usual initialisation of a convolutional network."""
 
 
 class Backbone(Cuttable, BaseModule):
@@ -26,9 +36,8 @@ class Backbone(Cuttable, BaseModule):
         """Rename keys of stock checkpoints to ours, in place; others stay.
 
         Args:
-            state_dict (dict): Weights, of this backbone or of a model that contains it.
-            prefix (str): What keys of this backbone start with, for example
-                ``'backbone.'``.
+            state_dict (dict): Weights of this backbone or of a model that contains it.
+            prefix (str): Start of this backbone's keys, for example ``'backbone.'``.
         """
 
     def freeze(self) -> None:
@@ -51,15 +60,57 @@ class Backbone(Cuttable, BaseModule):
 
 
 class StackOfStages(Backbone):
-    """Base of backbones that are a stem and stages in a row.
+    """Base of the backbones that are a stem and a sequence of stages.
 
-    Attributes:
-        stem (nn.Module): What comes before the stages.
-        stages (nn.ModuleList): The stages.
-        out_indices (tuple[int, ...]): Places of the stages whose outputs are returned.
-        frozen_stages (int): Stages that are not trained, with the stem; -1 for none and
-            a stem that is.
+    A subclass has :attr:`stem` and :attr:`stages`, or overrides :attr:`stem_modules` and
+    :attr:`stage_modules`.
+
+    Args:
+        num_stages (int): Number of stages.
+        out_indices (Sequence[int] | None): Stages, from 0, whose outputs :meth:`forward`
+            returns. ``None``: the last.
+        frozen_stages (int): Train neither the stem nor this many first stages; -1
+            freezes nothing.
+        norm_eval (bool): Keep BN statistics fixed in training.
+        init_cfg (dict | list | None): Initialisation.
+        num_outputs (int | None): Number of stages and further modules behind them that
+            ``out_indices`` can name. ``None``: ``num_stages``.
+
+    Raises:
+        ValueError: For a stage number that does not exist.
     """
+
+    def __init__(
+        self,
+        num_stages: int,
+        out_indices: Sequence[int] | None = None,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        init_cfg: dict | list | None = KAIMING,
+        num_outputs: int | None = None,
+    ):
+        super().__init__(init_cfg)
+        check_between('frozen_stages', frozen_stages, -1, num_stages)
+        self.num_stages = num_stages
+        self.out_indices = check_out_indices(out_indices, (num_outputs or num_stages) - 1)
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
+
+    @property
+    def stem_modules(self) -> list[nn.Module]:
+        """The modules before the stages, in the order in which they run."""
+        return [self.stem]
+
+    @property
+    def stage_modules(self) -> Sequence[nn.Module]:
+        """The stages, and the modules behind them that give outputs."""
+        return self.stages
+
+    def forward_stem(self, x: Tensor) -> Tensor:
+        """Compute the input of the first stage from images x (N, C, H, W)."""
+        for module in self.stem_modules:
+            x = module(x)
+        return x
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Compute features of images.
@@ -70,9 +121,9 @@ class StackOfStages(Backbone):
         Returns:
             tuple[Tensor, ...]: Outputs of the stages in ``out_indices``.
         """
-        x = self.stem(x)
+        x = self.forward_stem(x)
         outs = []
-        for index, stage in enumerate(self.stages):
+        for index, stage in enumerate(self.stage_modules):
             x = stage(x)
             if index in self.out_indices:
                 outs.append(x)
@@ -81,17 +132,53 @@ class StackOfStages(Backbone):
     def frozen_modules(self) -> list[nn.Module]:
         if self.frozen_stages < 0:
             return []
-        return [self.stem, *self.stages[: self.frozen_stages]]
+        return [*self.stem_modules, *self.stage_modules[: self.frozen_stages]]
+
+
+def stages_of_stack(backbone: StackOfStages) -> list[Stage]:
+    """The cut of a stack that knows its ``stage_channels`` and ``stage_strides``."""
+    return chain_of_stages(
+        backbone.forward_stem,
+        backbone.stage_modules,
+        backbone.stage_channels,
+        backbone.stage_strides,
+    )
 
 
 def rename_modules(state_dict: dict, names: dict[str, str]) -> None:
-    """Rename, in place, the tensors of some modules.
+    """Rename modules of a state dict, in place, all at once.
 
     Args:
         state_dict (dict): Weights.
         names (dict[str, str]): New names of modules, by their old ones.
     """
+    moved = {}
     for key in list(state_dict):
         module, _, tensor = key.rpartition('.')
         if module in names:
-            state_dict[f'{names[module]}.{tensor}'] = state_dict.pop(key)
+            moved[f'{names[module]}.{tensor}'] = state_dict.pop(key)
+    state_dict.update(moved)
+
+
+def rename_numbered_layers(state_dict: dict, start: str, layers: Sequence[str]) -> None:
+    """Rename torchvision's convolutions and norms, which are numbered, in place.
+
+    Args:
+        state_dict (dict): Weights.
+        start (str): Start of the keys of numbered modules, for example ``'features.'``.
+        layers (Sequence[str]): Our names of the layers, from the first; a layer has its
+            convolution under ``conv`` and the norm behind it, if any, under ``bn``.
+    """
+
+    def numbers(module: str) -> list[int]:
+        return [int(number) for number in re.findall(r'\d+', module[len(start) :])]
+
+    theirs = {key.rpartition('.')[0] for key in state_dict if key.startswith(start)}
+    names, layer, layers = {}, None, iter(layers)
+    for module in sorted(theirs, key=numbers):
+        is_conv = state_dict[f'{module}.weight'].dim() == 4
+        layer = next(layers, None) if is_conv else layer
+        if layer is None:  # we have fewer
+            break
+        names[module] = f'{layer}.conv' if is_conv else f'{layer}.bn'
+    rename_modules(state_dict, names)

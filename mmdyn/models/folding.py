@@ -1,10 +1,11 @@
-"""Convolutions with the batch norm that follows them inside."""
+"""Convolutions fused with the batch norm behind them."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 
 @dataclass(frozen=True)
@@ -46,36 +47,22 @@ def can_fold(conv: nn.Module, norm: nn.Module) -> bool:
 
 
 class FoldedConvs:
-    """Folded convolutions, made again only when a tensor they were made of has changed.
+    """Cache of folded convolutions, which follows changes of their tensors.
 
-    Costs the memory of one copy of the weights for every norm they are folded with. What
-    is written to a tensor's ``.data`` goes unnoticed: :meth:`clear` after that.
+    It needs the memory of one copy of the weights for every norm they are folded with.
+    Writing to a tensor's ``.data`` goes unnoticed: call :meth:`clear` after that.
     """
 
     def __init__(self):
         self._made: dict = {}
 
-    def __call__(self, conv: nn.Conv2d, norm: nn.Module, dtype: torch.dtype):
-        """Fold a pair.
-
-        Args:
-            conv (nn.Conv2d): A convolution.
-            norm (nn.Module): A batch norm with running statistics.
-            dtype (torch.dtype): Type of the folded weights.
-
-        Returns:
-            FoldedConv: The two in one.
-        """
-        tensors = (
-            conv.weight,
-            conv.bias,
-            norm.weight,
-            norm.bias,
-            norm.running_mean,
-            norm.running_var,
-        )
+    def __call__(
+        self, conv: nn.Conv2d, norm: nn.Module, dtype: torch.dtype
+    ) -> FoldedConv:
+        """Fold a pair that :func:`can_fold`, into weights of a type."""
+        tensors = (t for t in _tensors(conv, norm) if t is not None)
         # Changes in place raise a tensor's version; moves to devices change its memory.
-        state = tuple((t.data_ptr(), _version(t)) for t in tensors if t is not None)
+        state = tuple((t.data_ptr(), _version(t)) for t in tensors)
         key = (id(conv), id(norm), dtype)
         if key not in self._made or self._made[key][0] != state:
             self._made[key] = state, _fold(conv, norm, dtype)
@@ -96,17 +83,14 @@ def _version(tensor: Tensor) -> int:
     return 0 if tensor.is_inference() else tensor._version
 
 
+def _tensors(conv: nn.Conv2d, norm: nn.Module) -> tuple[Tensor | None, ...]:
+    statistics = norm.running_mean, norm.running_var
+    return conv.weight, conv.bias, *statistics, norm.weight, norm.bias
+
+
 @torch.no_grad()
 def _fold(conv: nn.Conv2d, norm: nn.Module, dtype: torch.dtype) -> FoldedConv:
-    scale = (norm.running_var.double() + norm.eps).rsqrt()
-    if norm.weight is not None:
-        scale = scale * norm.weight
-    bias = -norm.running_mean * scale
-    if conv.bias is not None:
-        bias = bias + conv.bias * scale
-    if norm.bias is not None:
-        bias = bias + norm.bias
-    weight = (conv.weight * scale[:, None, None, None]).to(dtype)
-    return FoldedConv(
-        weight.contiguous(memory_format=torch.channels_last), bias.to(dtype), conv
-    )
+    exact = [None if t is None else t.double() for t in _tensors(conv, norm)]
+    weight, bias = fuse_conv_bn_weights(*exact[:4], norm.eps, *exact[4:])
+    weight = weight.to(dtype, memory_format=torch.channels_last)
+    return FoldedConv(weight, bias.to(dtype), conv)

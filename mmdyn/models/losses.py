@@ -1,4 +1,4 @@
-"""The losses of knowledge distillation.
+"""The losses of knowledge distillation, and their scaling.
 
 Of logits: Distilling the Knowledge in a Neural Network, Hinton, Vinyals, Dean, 2015; of
 feature maps: FitNets, Romero et al., ICLR 2015, without its regressor.
@@ -11,15 +11,12 @@ from torch.nn import functional
 
 
 def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """T² × KL(teacher || student), both softened by the temperature T.
+    """T² × KL(teacher || student) at the temperature T, mean over samples and positions.
 
     Args:
         student (Tensor): Logits (N, K, …).
         teacher (Tensor): Logits of the same shape.
         temperature (float): T. The factor T² keeps gradients of the same size.
-
-    Returns:
-        Tensor: Mean over samples and positions, a scalar.
     """
     log_student = functional.log_softmax(student.float() / temperature, dim=1)
     log_teacher = functional.log_softmax(teacher.float() / temperature, dim=1)
@@ -32,14 +29,11 @@ def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> T
 def feature_distillation_loss(
     student: Sequence[Tensor], teacher: Sequence[Tensor]
 ) -> Tensor:
-    """Mean squared difference of feature maps.
+    """Mean squared difference of feature maps: over elements, then over the maps.
 
     Args:
-        student (Sequence[Tensor]): Maps (N, C, H, W), say of the levels of a neck.
+        student (Sequence[Tensor]): Maps (N, C, H, W), such as the levels of a neck.
         teacher (Sequence[Tensor]): Maps of the same shapes.
-
-    Returns:
-        Tensor: Mean over the elements of a map, then over the maps, a scalar.
     """
     losses = [
         functional.mse_loss(ours.float(), theirs.float())
@@ -49,16 +43,10 @@ def feature_distillation_loss(
 
 
 def scaled_losses(losses: dict, factor: float) -> dict:
-    """The same with every loss multiplied; values that are not losses stay."""
-    return {
-        name: _scale(value, factor) if 'loss' in name else value
-        for name, value in losses.items()
-    }
-
-
-def _scale(value: Tensor | list[Tensor], factor: float):
-    return (
-        [v * factor for v in value]
-        if isinstance(value, (list, tuple))
-        else value * factor
-    )
+    """Multiply every loss, a tensor or a list of them; values that are no losses stay."""
+    scaled = dict(losses)
+    for name, value in losses.items():
+        if 'loss' in name:
+            several = isinstance(value, (list, tuple))
+            scaled[name] = [v * factor for v in value] if several else value * factor
+    return scaled

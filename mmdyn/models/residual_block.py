@@ -3,14 +3,15 @@
 Their modules have the names of the stock OpenMMLab blocks: ``conv1``, ``bn1``, ….
 """
 
-from mmcv.cnn import build_conv_layer, build_norm_layer
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mmdyn.models.resnet_parts import conv_and_norm
+
 
 class ResidualBlock(BaseModule):
-    """A branch of convolutions added to a skip connection: what both blocks share.
+    """Base of both blocks: a branch of convolutions added to a skip connection.
 
     Args:
         in_channels (int): Channels of the input.
@@ -18,7 +19,7 @@ class ResidualBlock(BaseModule):
             ``planes * expansion``.
         stride (int): Stride of the block.
         dilation (int): Dilation of the first 3×3 convolution.
-        downsample (nn.Module | None): What fits the skip connection to the output.
+        downsample (nn.Module | None): Fits the skip connection to the output.
         style (str): Which convolution of a bottleneck has the stride: the 3×3
             (``'pytorch'``) or the first 1×1 (``'caffe'``). Of no effect elsewhere.
         with_cp (bool): Recompute the branch in the backward pass to save memory.
@@ -65,21 +66,19 @@ class ResidualBlock(BaseModule):
     def add_conv(
         self, in_channels: int, out_channels: int, kernel: int, stride=1, dilation=1
     ) -> None:
-        """Append a convolution and its norm as ``conv<i>`` and, for BN, ``bn<i>``."""
-        index = len(self._norm_names) + 1
-        conv = build_conv_layer(
-            self.conv_cfg,
+        """Append a convolution and its norm to the branch."""
+        layers = conv_and_norm(
             in_channels,
             out_channels,
             kernel,
-            stride=stride,
-            padding=dilation * (kernel // 2),
-            dilation=dilation,
-            bias=False,
+            stride,
+            dilation,
+            index=len(self._norm_names) + 1,
+            conv_cfg=self.conv_cfg,
+            norm_cfg=self.norm_cfg,
         )
-        name, norm = build_norm_layer(self.norm_cfg, out_channels, postfix=index)
-        self.add_module(f'conv{index}', conv)
-        self.add_module(name, norm)
+        for name, module in layers.items():
+            self.add_module(name, module)
         self._norm_names.append(name)
 
     def norm(self, index: int) -> nn.Module:
@@ -92,7 +91,7 @@ class ResidualBlock(BaseModule):
         return self.norm(len(self._norm_names))
 
     def run_branch(self, x: Tensor) -> Tensor:
-        """Compute the branch, keeping its activations only if ``with_cp`` is off."""
+        """Compute the branch; with ``with_cp`` its activations are not kept."""
         if self.with_cp and x.requires_grad:
             return checkpoint(self.branch, x, use_reentrant=False)
         return self.branch(x)

@@ -65,16 +65,10 @@ class Cut:
         return cut
 
     def __call__(self, backbone: nn.Module) -> list[Stage]:
-        """Cut a backbone.
-
-        Args:
-            backbone (nn.Module): Of a registered type or one derived from it.
-
-        Returns:
-            list[Stage]: The parts from first to last; the stem belongs to the first.
+        """The parts of a backbone from first to last; the stem belongs to the first.
 
         Raises:
-            TypeError: For any other backbone.
+            TypeError: For a backbone of an unregistered type.
         """
         for cls in type(backbone).__mro__:
             if cut := self._cuts.get(_qualified(cls)):
@@ -133,7 +127,7 @@ class Cuttable:
         Args:
             ends (Sequence[int]): Number (from 1) of the last stage before each exit.
             settings (Mapping): Settings of the operating point.
-            cut (str): ``'stage'`` or ``'block'``: what counts as a stage.
+            cut (str): ``'stage'`` or ``'block'``: the parts that count as stages.
             lazy (bool): Whether to postpone work that only later exits need until these
                 are reached.
         """
@@ -169,7 +163,7 @@ class Walk:
     """A forward pass that pauses after each part; iterates over the features there.
 
     Args:
-        parts (Sequence[Sequence[Stage]]): What to run, from ``stages_for``.
+        parts (Sequence[Sequence[Stage]]): Stages of each part, from ``stages_for``.
         images (Tensor): Images of shape (N, C, H, W).
 
     Example:

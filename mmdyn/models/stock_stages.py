@@ -1,4 +1,4 @@
-"""Where backbones of one kind are cut, and those of mmpretrain and mmseg among them."""
+"""Cuts of mmpretrain's and mmseg's backbones, and of ours of the same kinds."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -20,9 +20,9 @@ _MMPRETRAIN = 'mmpretrain.models.backbones'
 def residual_stages(
     backbone: nn.Module, stem: Callable, widths: Sequence[int] | None = None
 ) -> list[Stage]:
-    """The stages of a ResNet, ours or a stock one, behind its stem.
+    """The stages of a ResNet, ours or a stock one.
 
-    ``widths`` are their channels; ``None``: what their blocks say.
+    ``widths`` are their channels; ``None``: those of their last blocks.
     """
     layers = [getattr(backbone, name) for name in backbone.res_layers]
     first_conv = next(m for m in backbone.modules() if isinstance(m, nn.Conv2d))
@@ -45,7 +45,7 @@ def residual_blocks(backbone: nn.Module, stem: Callable) -> list[Stage]:
 
 
 def stock_stem(backbone: nn.Module, x: Tensor) -> Tensor:
-    """What the first stage of a ResNet of mmpretrain or mmseg takes, from images."""
+    """The stem of a ResNet of mmpretrain or mmseg, computed for images."""
     if backbone.deep_stem:
         x = backbone.stem(x)
     else:
@@ -72,7 +72,7 @@ def _(backbone: nn.Module) -> list[Stage]:
 
 
 def vgg_stages(backbone: nn.Module, parts: Sequence[Sequence]) -> list[Stage]:
-    """The stages of a VGG, ours or a stock one, of which ``parts`` are the layers.
+    """The stages of a VGG, ours or a stock one, with these layers.
 
     A stage ends with a pool; a classifier of the backbone's own belongs to the last.
     """
@@ -136,9 +136,9 @@ def _(backbone: nn.Module) -> list[Stage]:
 def _(backbone: nn.Module) -> list[Stage]:
     """A stage is a layer, the first with tokens-to-token, the last with the final norm.
 
-    It gives all tokens; its features are the class token (N, C) behind that same norm,
-    which Regol et al. (JEI-DNN) count at every exit too. What trains the norm for a later
-    exit changes it for the earlier ones.
+    The state is all tokens; the features are the class token (N, C) behind that same
+    norm, which Regol et al. (JEI-DNN) count at every exit too. Training the norm for a
+    later exit changes it for the earlier ones.
     """
     if backbone.out_type != 'cls_token':
         raise ValueError(
@@ -148,14 +148,14 @@ def _(backbone: nn.Module) -> list[Stage]:
     first, *others = backbone.encoder
     parts = [chain(partial(_embedded_tokens, backbone), first), *others]
     parts[-1] = chain(parts[-1], backbone.norm)
-    # What the last stage gives has gone through the norm already.
+    # The state after the last stage is normed already.
     choices = [chain(_class_token, backbone.norm)] * len(others) + [_class_token]
     width = backbone.cls_token.shape[2]
     return [Stage(part, width, 16, choice) for part, choice in zip(parts, choices)]
 
 
 def _embedded_tokens(backbone: nn.Module, images: Tensor) -> Tensor:
-    """What the first layer gets: class token and patch tokens (N, 1 + L, C)."""
+    """The input of the first layer: class token and patch tokens (N, 1 + L, C)."""
     from mmpretrain.models.utils import resize_pos_embed
 
     x, resolution = backbone.tokens_to_token(images)

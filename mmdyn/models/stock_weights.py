@@ -1,7 +1,7 @@
-"""Start a network of mmdyn from a checkpoint of mmpretrain, mmseg, mmdet, torchvision.
+"""Loading of checkpoints of mmpretrain, mmseg, mmdet and torchvision in code.
 
-``init_cfg=dict(type='Pretrained', …)`` and ``load_from`` do so inside a config; this is
-the way to do it in code and to see what was not loaded.
+In a config ``init_cfg=dict(type='Pretrained', …)`` and ``load_from`` do so; this also
+returns what was not loaded.
 """
 
 from collections import defaultdict
@@ -19,13 +19,13 @@ _COUNTER = 'num_batches_tracked'  # of no effect, and not in every checkpoint
 
 @dataclass(frozen=True)
 class StockWeights:
-    """What :func:`load_stock_weights` did.
+    """The result of :func:`load_stock_weights`.
 
     Args:
         loaded (tuple[str, ...]): Modules of the model whose tensors were all loaded.
         initial (tuple[str, ...]): Modules that kept the values they had.
         unused (tuple[str, ...]): Modules of the checkpoint, under the model's names,
-            that went nowhere.
+            that were not loaded.
     """
 
     loaded: tuple[str, ...]
@@ -33,12 +33,10 @@ class StockWeights:
     unused: tuple[str, ...]
 
     def __str__(self) -> str:
-        return '\n'.join(
-            [
-                f'{len(self.loaded)} modules loaded',
-                f'{len(self.initial)} keep their values: {", ".join(self.initial)}',
-                f'{len(self.unused)} of the checkpoint unused: {", ".join(self.unused)}',
-            ]
+        return (
+            f'{len(self.loaded)} modules loaded\n'
+            f'{len(self.initial)} keep their values: {", ".join(self.initial)}\n'
+            f'{len(self.unused)} of the checkpoint unused: {", ".join(self.unused)}'
         )
 
 
@@ -46,8 +44,8 @@ def load_stock_weights(model: nn.Module, checkpoint: str | dict) -> StockWeights
     """Copy weights from a stock checkpoint into every layer that coincides with its own.
 
     A module's own tensors are loaded together or not at all: a norm whose statistics fit
-    but whose weights do not is left alone. What is not loaded is logged. A model whose
-    weights were not initialised is so first, lest a runner does it afterwards.
+    but whose weights do not is left alone. The result is logged. A model that is not
+    initialised yet is so first, since a runner would otherwise overwrite the weights.
 
     Args:
         model (nn.Module): A backbone of mmdyn, or a model that contains one.
@@ -55,11 +53,8 @@ def load_stock_weights(model: nn.Module, checkpoint: str | dict) -> StockWeights
             (``'torchvision://resnet50'``, ``'https://…'``), or weights by their keys.
             Weights of a whole model fit a bare backbone, and the reverse.
 
-    Returns:
-        StockWeights: What was loaded and what was not.
-
     Raises:
-        ValueError: If not one module coincides.
+        ValueError: If no module coincides.
     """
     if isinstance(model, BaseModule) and not model.is_init:
         model.init_weights()

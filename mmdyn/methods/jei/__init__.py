@@ -6,4 +6,4 @@ _ROOM = 'mmdyn.methods.jei'
 
 MODELS.offer(f'{_ROOM}.gates', 'LearnedGatePolicy')
 MODELS.offer(f'{_ROOM}.t2t_vit', 'T2TViT', needs='mmpretrain')
-HOOKS.offer(f'{_ROOM}.schedule_hook', 'JEIScheduleHook', needs='mmpretrain')
+HOOKS.offer(f'{_ROOM}.schedule_hook', 'JEIScheduleHook')

@@ -1,8 +1,7 @@
-"""Mixture-of-Depths: CNN Mixture-of-Depths, Cakaj, Mehnert, Yang, 2024.
+"""The Mixture-of-Depths layer: CNN Mixture-of-Depths, Cakaj, Mehnert, Yang, 2024.
 
-What its blocks have in common, whatever their convolutions: k of the C channels of a
-feature map are selected, processed, and fused into the map. The graph is static: the
-shapes are the same for every input.
+Of the C channels of a feature map k are selected, processed, and fused into the map. The
+graph is static: the shapes are the same for every input.
 """
 
 from collections.abc import Callable
@@ -20,20 +19,12 @@ FUSIONS = ('first', 'last', 'original')
 def check_mod_arguments(
     divisor: int, fusion: str, reduction: int, limit: int, limiting: str = 'first block'
 ) -> dict:
-    """Refuse settings that do not exist.
+    """Check arguments of :class:`MixtureOfDepths`; returns them, or raises a ValueError.
 
     Args:
-        divisor (int): The paper's c, 1…``limit``.
-        fusion (str): One of ``FUSIONS``.
-        reduction (int): 1 or more.
+        divisor, fusion, reduction: The arguments.
         limit (int): The highest divisor: the channels of the first block (S1.5).
-        limiting (str): What has that many channels, for the message.
-
-    Returns:
-        dict: The three, as arguments of :class:`MixtureOfDepths`.
-
-    Raises:
-        ValueError: If one of them is not valid.
+        limiting (str): The block that has that many channels, for the message.
     """
     if not (isinstance(divisor, Integral) and 1 <= divisor <= limit):
         raise ValueError(
@@ -48,8 +39,8 @@ def check_mod_arguments(
 class MixtureOfDepths(nn.Module):
     """Process k = max(1, C // divisor) channels of a feature map, leave the others alone.
 
-    Where gradients are off it works in place: the input map is changed and returned, and
-    the C - k other channels are neither copied nor touched.
+    Without gradients it works in place: the input map is changed and returned, and the
+    C - k other channels are not copied.
 
     Args:
         channels (int): Channels C of the feature map.
@@ -58,8 +49,8 @@ class MixtureOfDepths(nn.Module):
             the ``'last'`` k (Table 9), or to the ``'original'`` places of the selected
             ones (Table 8, clearly worse).
         reduction (int): How many times narrower the selector's hidden layer is.
-        relu (bool): Whether a ReLU follows. The map is then taken to be the output of
-            one, so that it can change the sums alone.
+        relu (bool): Whether a ReLU follows, here of the sums alone: the map itself is
+            taken to be the output of one.
     """
 
     def __init__(
@@ -76,14 +67,14 @@ class MixtureOfDepths(nn.Module):
 
         Args:
             x (Tensor): Feature map of shape (N, C, H, W).
-            process (Callable[[Tensor], Tensor]): What is done to the selected channels,
+            process (Callable[[Tensor], Tensor]): Processes the selected channels,
                 (N, k, H, W) to (N, k, H, W). Its output is weighted by their scores,
-                which is how the selector gets a gradient.
+                which gives the selector a gradient.
 
         Returns:
             Tensor: The feature map with the processed channels added to k of its own.
         """
-        # The older ONNX exporter, which traces, loses what is written into a slice.
+        # The older ONNX exporter, which traces, loses writes into a slice.
         in_place = not (torch.is_grad_enabled() or torch.jit.is_tracing())
         selected, scores, index = self.selector(x)
         processed = process(selected)

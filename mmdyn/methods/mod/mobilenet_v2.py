@@ -4,24 +4,18 @@ MobileNetV2: Inverted Residuals and Linear Bottlenecks, Sandler et al., CVPR 201
 blocks with a skip connection every second one works on a few selected channels.
 """
 
-from collections.abc import Sequence
-
 from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mmdyn.methods.mod.layer import MixtureOfDepths, check_mod_arguments
-from mmdyn.models.backbone import Backbone, rename_modules
+from mmdyn.models.backbone import StackOfStages, rename_numbered_layers
 from mmdyn.models.stages import Stage, cut_into_stages
 from mmdyn.models.stock_stages import mobilenet_stages
 from mmdyn.operating_point import DynamicModule
 from mmdyn.registry import MODELS
-from mmdyn.utils.validation import (
-    check_between,
-    check_choice,
-    check_out_indices,
-)
+from mmdyn.utils.validation import check_choice
 
 
 class InvertedResidual(BaseModule):
@@ -50,9 +44,14 @@ class InvertedResidual(BaseModule):
         super().__init__()
         self.with_cp = with_cp
         self.has_skip = stride == 1 and in_channels == out_channels
-        self.conv = _inverted_residual_branch(
-            in_channels, out_channels, stride, expand_ratio, **kwargs
-        )
+        width = in_channels * expand_ratio
+        depthwise = dict(stride=stride, padding=1, groups=width)
+        layers = []
+        if expand_ratio > 1:
+            layers.append(ConvModule(in_channels, width, 1, **kwargs))
+        layers.append(ConvModule(width, width, 3, **depthwise, **kwargs))
+        layers.append(ConvModule(width, out_channels, 1, **{**kwargs, 'act_cfg': None}))
+        self.conv = nn.Sequential(*layers)
 
     def compute(self, x: Tensor) -> Tensor:
         """Compute the block for a feature map x (N, C, H, W)."""
@@ -67,25 +66,12 @@ class InvertedResidual(BaseModule):
         return self.compute(x)
 
 
-def _inverted_residual_branch(
-    in_channels: int, out_channels: int, stride: int, expand_ratio: int, **kwargs
-) -> nn.Sequential:
-    width = in_channels * expand_ratio
-    depthwise = dict(stride=stride, padding=1, groups=width)
-    layers = [] if expand_ratio == 1 else [ConvModule(in_channels, width, 1, **kwargs)]
-    layers.append(ConvModule(width, width, 3, **depthwise, **kwargs))
-    layers.append(ConvModule(width, out_channels, 1, **{**kwargs, 'act_cfg': None}))
-    return nn.Sequential(*layers)
-
-
 class MoDInvertedResidual(InvertedResidual):
     """An inverted residual of the selected channels, added to the map.
 
     Args:
         channels (int): Channels of the input and the output.
-        divisor (int): See :class:`MixtureOfDepths`, as the next two.
-        fusion (str): Where the processed channels are added.
-        reduction (int): How many times narrower the selector's hidden layer is.
+        divisor, fusion, reduction: See :class:`MixtureOfDepths`.
         **kwargs: Further arguments of the narrow :class:`InvertedResidual`.
     """
 
@@ -101,7 +87,7 @@ class MoDInvertedResidual(InvertedResidual):
 
 
 @MODELS.register_module()
-class MobileNetV2MoD(DynamicModule, Backbone):
+class MobileNetV2MoD(DynamicModule, StackOfStages):
     """MobileNetV2 in which blocks 1, 3, … of each layer are Mixture-of-Depths blocks.
 
     Its cost is lower than a MobileNetV2's, but not switchable: it has the one operating
@@ -109,55 +95,40 @@ class MobileNetV2MoD(DynamicModule, Backbone):
     mmseg's, with strides and dilations, is not covered. Checkpoints of theirs and of
     torchvision's fill all but the MoD blocks of the base variant.
 
-    Where gradients are off a MoD block changes the output of the block before it in
-    place: a hook that keeps a block's output has to copy it. Outputs of layers stay.
+    Without gradients a MoD block changes the output of the block before it in place: a
+    hook that keeps a block's output has to copy it. Outputs of layers stay.
 
     Args:
         variant (str): ``'base'``, the standard channels, or ``'large'``, those of
             MobileNetV2-MoD-L (Table 6).
         divisor (int | None): The paper's c: a MoD block processes 1 / c of its channels.
-            ``None``: the channels of the first MoD block, which so processes one, as the
-            paper's 64 makes it in a ResNet of basic blocks.
-        fusion (str): Where a MoD block adds what it computed: to the ``'first'`` or
-            ``'last'`` channels, or to the ``'original'`` places.
-        reduction (int): How many times narrower a selector's hidden layer is.
+            ``None``: the channels of the first MoD block, which then processes one, as
+            with the paper's 64 in a ResNet of basic blocks.
+        fusion, reduction: See :class:`MixtureOfDepths`.
         widen_factor (float): Multiplies the channels of every layer.
-        out_indices (Sequence[int]): Layers, from 0, whose outputs :meth:`forward`
-            returns; 7 is the last, the 1×1 convolution.
-        frozen_stages (int): Train neither the first convolution nor this many layers
-            behind it; -1 freezes nothing.
-        conv_cfg (dict | None): Config of the convolutions.
-        norm_cfg (dict): Config of the norms.
-        act_cfg (dict): Config of the activations.
-        norm_eval (bool): Keep BN statistics fixed in training.
+        conv_cfg, norm_cfg, act_cfg (dict): Configs of convolutions, norms, activations.
         with_cp (bool): Recompute blocks in the backward pass to save memory.
-        init_cfg (dict | list): Initialisation.
+        **kwargs: Further arguments of :class:`StackOfStages`. The stages are the seven
+            layers; in ``out_indices`` 7 is the 1×1 convolution behind them.
 
     Raises:
         ValueError: For an unknown variant or fusion, a divisor above the channels of the
             first MoD block (24 or 32 for a ``widen_factor`` of 1), or values below 1.
     """
 
-    # Expansion, channels, blocks and stride of each layer.
-    arch_settings: dict[str, tuple[tuple[int, int, int, int], ...]] = {
-        'base': (
-            (1, 16, 1, 1),
-            (6, 24, 2, 2),
-            (6, 32, 3, 2),
-            (6, 64, 4, 2),
-            (6, 96, 3, 1),
-            (6, 160, 3, 2),
-            (6, 320, 1, 1),
-        ),
-        'large': (
-            (1, 16, 1, 1),
-            (6, 32, 2, 2),
-            (6, 64, 3, 2),
-            (6, 96, 4, 2),
-            (6, 128, 3, 1),
-            (6, 160, 3, 2),
-            (6, 320, 1, 1),
-        ),
+    # Expansion, blocks and stride of each layer; channels of each in both variants.
+    layer_settings = (
+        (1, 1, 1),
+        (6, 2, 2),
+        (6, 3, 2),
+        (6, 4, 2),
+        (6, 3, 1),
+        (6, 3, 2),
+        (6, 1, 1),
+    )
+    arch_settings = {
+        'base': (16, 24, 32, 64, 96, 160, 320),
+        'large': (16, 32, 64, 96, 128, 160, 320),
     }
 
     def __init__(
@@ -167,28 +138,18 @@ class MobileNetV2MoD(DynamicModule, Backbone):
         fusion: str = 'first',
         reduction: int = 16,
         widen_factor: float = 1.0,
-        out_indices: Sequence[int] = (7,),
-        frozen_stages: int = -1,
         conv_cfg: dict | None = None,
         norm_cfg: dict = dict(type='BN'),
         act_cfg: dict = dict(type='ReLU6'),
-        norm_eval: bool = False,
         with_cp: bool = False,
-        init_cfg: dict | list | None = [
-            dict(type='Kaiming', layer='Conv2d'),
-            dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm']),
-        ],
+        **kwargs,
     ):
-        super().__init__(init_cfg)
+        super().__init__(num_stages=7, num_outputs=8, **kwargs)
         check_choice('variant', variant, tuple(self.arch_settings))
         if widen_factor <= 0:
             raise ValueError(f'widen_factor must be above 0, got {widen_factor!r}')
-        check_between('frozen_stages', frozen_stages, -1, 7)
-        self.variant = variant
-        self.widen_factor = widen_factor
-        self.settings = self.arch_settings[variant]
-        first_mod = next(c for _, c, blocks, _ in self.settings if blocks > 1)
-        limit = self._widened(first_mod)
+        widths = [_widened(c, widen_factor) for c in self.arch_settings[variant]]
+        limit = widths[1]  # the first layer has no second block
         self.mod_arguments = check_mod_arguments(
             limit if divisor is None else divisor,
             fusion,
@@ -196,42 +157,26 @@ class MobileNetV2MoD(DynamicModule, Backbone):
             limit,
             limiting='first MoD block',
         )
-        self.out_indices = check_out_indices(out_indices, 7)
-        self.frozen_stages = frozen_stages
-        self.norm_eval = norm_eval
-        self.with_cp = with_cp
-        self.conv_arguments = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
+        conv_arguments = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
+        self.block_arguments = dict(with_cp=with_cp, **conv_arguments)
 
-        channels = self._widened(32)
-        self.conv1 = ConvModule(
-            3, channels, 3, stride=2, padding=1, **self.conv_arguments
-        )
+        channels = _widened(32, widen_factor)
+        self.conv1 = ConvModule(3, channels, 3, stride=2, padding=1, **conv_arguments)
         self.layers = []
-        for number, setting in enumerate(self.settings, start=1):
-            self.add_module(f'layer{number}', self._make_layer(channels, *setting))
-            self.layers.append(f'layer{number}')
-            channels = self._widened(setting[1])
+        for width, setting in zip(widths, self.layer_settings):
+            self.layers.append(f'layer{len(self.layers) + 1}')
+            layer = self._make_layer(channels, width, *setting)
+            self.add_module(self.layers[-1], layer)
+            channels = width
         self.feat_dim = int(1280 * max(1.0, widen_factor))
-        self.conv2 = ConvModule(channels, self.feat_dim, 1, **self.conv_arguments)
+        self.conv2 = ConvModule(channels, self.feat_dim, 1, **conv_arguments)
         self.layers.append('conv2')
         self.freeze()
 
-    def _widened(self, channels: int) -> int:
-        """``channels * widen_factor`` as MobileNetV2 rounds it.
-
-        To a multiple of 8, at least 8, and never down by more than a tenth.
-        """
-        exact = channels * self.widen_factor
-        rounded = max(8, int(exact + 4) // 8 * 8)
-        return rounded if rounded >= 0.9 * exact else rounded + 8
-
     def _make_layer(
-        self, in_channels: int, expand_ratio: int, channels: int, blocks: int, stride: int
+        self, in_channels: int, channels: int, expand_ratio: int, blocks: int, stride: int
     ) -> nn.Sequential:
-        channels = self._widened(channels)
-        arguments = dict(
-            expand_ratio=expand_ratio, with_cp=self.with_cp, **self.conv_arguments
-        )
+        arguments = dict(expand_ratio=expand_ratio, **self.block_arguments)
         return nn.Sequential(
             InvertedResidual(in_channels, channels, stride, **arguments),
             *(
@@ -242,56 +187,29 @@ class MobileNetV2MoD(DynamicModule, Backbone):
             ),
         )
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Compute features of images.
+    @property
+    def stem_modules(self) -> list[nn.Module]:
+        return [self.conv1]
 
-        Args:
-            x (Tensor): Images of shape (N, 3, H, W).
-
-        Returns:
-            tuple[Tensor, ...]: Outputs of the layers in ``out_indices``.
-        """
-        x = self.conv1(x)
-        outs = []
-        for index, name in enumerate(self.layers):
-            x = getattr(self, name)(x)
-            if index in self.out_indices:
-                outs.append(x)
-        return tuple(outs)
-
-    def frozen_modules(self) -> list[nn.Module]:
-        if self.frozen_stages < 0:
-            return []
-        names = self.layers[: self.frozen_stages]
-        return [self.conv1, *(getattr(self, name) for name in names)]
+    @property
+    def stage_modules(self) -> list[nn.Module]:
+        return [getattr(self, name) for name in self.layers]
 
     def rename_stock_keys(self, state_dict: dict, prefix: str = '') -> None:
         """Rename torchvision's keys: it numbers all blocks in a row."""
-        if f'{prefix}features.0.0.weight' not in state_dict:
-            return
-        layers = [  # conv and norm there, both here
-            ('features.0.0', 'features.0.1', 'conv1'),
-            ('features.18.0', 'features.18.1', 'conv2'),
-        ]
-        blocks = (
-            (f'layer{number}.{index}', expand_ratio)
-            for number, (expand_ratio, _, count, _) in enumerate(self.settings, start=1)
-            for index in range(count)
-        )
-        for number, (block, expand_ratio) in enumerate(blocks, start=1):
-            theirs, last = f'features.{number}.conv', 1 if expand_ratio == 1 else 2
-            for i in range(last):
-                layers.append((f'{theirs}.{i}.0', f'{theirs}.{i}.1', f'{block}.conv.{i}'))
-            # The linear convolution is not nested: no activation follows.
-            unnested = (f'{theirs}.{last}', f'{theirs}.{last + 1}')
-            layers.append((*unnested, f'{block}.conv.{last}'))
-        names = {}
-        for conv, norm, ours in layers:
-            names[prefix + conv] = f'{prefix}{ours}.conv'
-            names[prefix + norm] = f'{prefix}{ours}.bn'
-        rename_modules(state_dict, names)
+        if f'{prefix}features.0.0.weight' in state_dict:
+            convs = (n for n, m in self.named_modules() if isinstance(m, ConvModule))
+            layers = [f'{prefix}{name}' for name in convs]
+            rename_numbered_layers(state_dict, f'{prefix}features.', layers)
+
+
+def _widened(channels: int, factor: float) -> int:
+    """Their product, rounded to a multiple of 8 and never down by more than a tenth."""
+    exact = channels * factor
+    rounded = max(8, int(exact + 4) // 8 * 8)
+    return rounded if rounded >= 0.9 * exact else rounded + 8
 
 
 @cut_into_stages.register
 def _(backbone: MobileNetV2MoD) -> list[Stage]:
-    return mobilenet_stages(backbone, backbone.settings)
+    return mobilenet_stages(backbone, backbone.layer_settings)

@@ -15,12 +15,10 @@ from mmdyn.utils.validation import check_counts
 
 
 class MoDBlock(ResidualBlock):
-    """A residual block whose branch sees the selected channels alone.
+    """A residual block whose branch gets the selected channels alone.
 
     Args:
-        divisor (int): See :class:`MixtureOfDepths`, as the next two.
-        fusion (str): Where the branch's output is added.
-        reduction (int): How many times narrower the selector's hidden layer is.
+        divisor, fusion, reduction: See :class:`MixtureOfDepths`.
         **kwargs: Arguments of :class:`ResidualBlock`, of a block that keeps its shape.
     """
 
@@ -81,17 +79,15 @@ class ResNetMoD(DynamicModule, ResNet):
     (Table 5). Its cost is lower than a ResNet's, but not switchable: it has the one
     operating point ``dense``. Checkpoints of a stock ResNet fill all but the MoD blocks.
 
-    Where gradients are off a MoD block changes the output of the block before it in
-    place: a hook that keeps a block's output has to copy it. Outputs of stages stay. The
-    norms of a MoD block see k = C / divisor channels, in a bottleneck k / 4 too: group
-    norms need as many groups as divide these.
+    Without gradients a MoD block changes the output of the block before it in place: a
+    hook that keeps a block's output has to copy it. Outputs of stages stay. The norms of
+    a MoD block have k = C / divisor channels, in a bottleneck k / 4 as well: the number
+    of groups of group norms must divide these.
 
     Args:
         depth (int): Number of layers with weights.
         divisor (int): The paper's c: a MoD block processes 1 / c of its channels.
-        fusion (str): Where a MoD block adds what it computed: to the ``'first'`` or
-            ``'last'`` channels, or to the ``'original'`` places.
-        reduction (int): How many times narrower a selector's hidden layer is.
+        fusion, reduction: See :class:`MixtureOfDepths`.
         **kwargs: Arguments of :class:`ResNet`.
 
     Raises:

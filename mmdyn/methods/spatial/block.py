@@ -1,17 +1,17 @@
-"""Residual blocks that compute some positions of an image, as many as a budget allows.
+"""Residual blocks that compute as many positions of an image as a budget allows.
 
 Budget-aware Dynamic Spatially Adaptive Inference, Zampokas, Bouganis, Tzovaras. A block
-has one mask unit and one set of norms for each budget; all budgets share the
-convolutions. What is executed is relu(skip + mask × branch).
+computes relu(skip + mask × branch). It has one mask unit and one set of norms for each
+budget; all budgets share the convolutions.
 """
 
+import copy
 from collections.abc import Iterator, Sequence
 
 import torch
-from mmcv.cnn import build_norm_layer
 from torch import Tensor, nn
 
-from mmdyn.methods.spatial.block_cost import BlockCost
+from mmdyn.methods.spatial.budget import BlockCost
 from mmdyn.methods.spatial.mask_unit import MaskSchedule, MaskUnit
 from mmdyn.methods.spatial.ops.break_even import BlockKind, break_even_share
 from mmdyn.methods.spatial.ops.positions import dilate
@@ -27,25 +27,14 @@ def budget_key(budget: float) -> str:
     return f'{budget:g}'.replace('.', '_')
 
 
-class BudgetModules(nn.Module):
-    """What a block has for one budget alone: a mask unit and norms."""
-
-    def __init__(self, mask_unit: MaskUnit, norms: dict[str, nn.Module]):
-        super().__init__()
-        self.mask_unit = mask_unit
-        for name, norm in norms.items():
-            self.add_module(name, norm)
-
-
 class SpatialBlock(ResidualBlock):
-    """A residual block whose branch is computed where a mask says so.
+    """A residual block that computes its branch at the positions of a mask.
 
-    Where gradients are off, a block may change its input, the output of a ReLU, in place.
+    Without gradients a block may change its input, the output of a ReLU, in place.
 
     Args:
         budgets (Sequence[float]): Budgets to have modules for.
-        cell (int): See :class:`MaskUnit`.
-        schedule (MaskSchedule): See :class:`MaskUnit`.
+        cell, schedule: See :class:`MaskUnit`.
         execution (str): ``'masked'``, ``'sparse'`` or ``'auto'``; see
             :class:`mmdyn.methods.spatial.resnet.SpatialResNet`.
         **kwargs: Arguments of :class:`ResidualBlock`.
@@ -66,37 +55,26 @@ class SpatialBlock(ResidualBlock):
     ):
         super().__init__(**kwargs)
         self.execution = execution
-        self.at_budget = nn.ModuleDict(
-            {
-                budget_key(b): BudgetModules(
-                    MaskUnit(self.in_channels, self.stride, cell, schedule),
-                    self._new_norms(),
-                )
-                for b in budgets
-            }
-        )
+        self.at_budget = nn.ModuleDict()
+        for budget in budgets:
+            unit = MaskUnit(self.in_channels, self.stride, cell, schedule)
+            norms = copy.deepcopy(self.stock_norms())
+            modules = nn.ModuleDict(dict(mask_unit=unit, **norms))
+            self.at_budget[budget_key(budget)] = modules
         self.budget: float | None = None
         self.cost: BlockCost | None = None
         self._folded = FoldedConvs()
 
-    def stock_norms(self) -> list[tuple[str, nn.Module]]:
-        """The norms that each budget has its own of: name for the budget's, stock one."""
-        norms = [(name, getattr(self, name)) for name in self._norm_names]
+    def stock_norms(self) -> dict[str, nn.Module]:
+        """The norms that each budget has its own copy of, by the names of the copies."""
+        norms = {name: getattr(self, name) for name in self._norm_names}
         if self.downsample is not None:
-            norms.append(('downsample_norm', self.downsample[-1]))
+            norms['downsample_norm'] = self.downsample[-1]
         return norms
 
-    def _new_norms(self) -> dict[str, nn.Module]:
-        channels = [conv.out_channels for conv in self.branch_convs]
-        channels.append(self.out_channels)  # of the skip connection's, if it has one
-        return {
-            name: build_norm_layer(self.norm_cfg, number)[1]
-            for (name, _), number in zip(self.stock_norms(), channels)
-        }
-
     @property
-    def budget_modules(self) -> BudgetModules:
-        """The modules of the active budget."""
+    def budget_modules(self) -> nn.ModuleDict:
+        """Mask unit and norms of the active budget."""
         return self.at_budget[budget_key(self.budget)]
 
     @property
@@ -110,8 +88,8 @@ class SpatialBlock(ResidualBlock):
         return getattr(self.budget_modules, self._norm_names[index - 1])
 
     def train(self, mode: bool = True) -> 'SpatialBlock':
-        # Hooks that swap weights, such as for their moving averages, do so unnoticed, but
-        # before they have the model evaluated or trained again.
+        # Hooks that swap weights, for example for moving averages, do so without raising
+        # versions, but before the model is evaluated or trained again.
         self._folded.clear()
         return super().train(mode)
 
@@ -137,25 +115,25 @@ class SpatialBlock(ResidualBlock):
         )
 
     def _read(self, mask: Tensor, x: Tensor) -> Tensor:
-        """Mark what the second convolution reads of the first one's output."""
+        """Mark the positions of the first convolution's output that the second reads."""
         first, second = self.branch_convs[:2]
         stride = first.stride[0]
         size = tuple(-(-length // stride) for length in x.shape[2:])
         return dilate(mask, second.stride[0], second.dilation[0], size)
 
     def _cost(self, mask: Tensor, read: Tensor) -> BlockCost:
-        """Cost of a mask and of the mask of what is read for it."""
+        """Cost of a mask, given the mask of the positions that are read for it."""
         first, *others = (conv.weight.numel() for conv in self.branch_convs)
         on_read, on_active = read[0].numel() * first, mask[0].numel() * sum(others)
         executed = read.float().mean() * on_read + mask.float().mean() * on_active
         return BlockCost(executed, on_read + on_active, images=mask.shape[0])
 
     def executed_share(self, mask: Tensor, x: Tensor) -> float:
-        """Share of the branch's MACs that a mask asks for, given the block's input."""
+        """Share of the branch's MACs that a mask executes, given the block's input."""
         return float(self._cost(mask, self._read(mask, x)).share)
 
     def _masked(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Compute every position, then leave out those that are not wanted."""
+        """Compute every position, then mask those that are not active."""
         out = self.run_branch(x)
         return self.relu(out * mask.to(out.dtype) + self._skip(x))
 
@@ -165,9 +143,10 @@ class SpatialBlock(ResidualBlock):
         return self.budget_modules.downsample_norm(self.downsample[:-1](x))
 
     def _executed(self, x: Tensor, mask: Tensor, read_mask: Tensor) -> Tensor:
-        """Compute what is wanted alone, or everything where that is quicker."""
-        convs = self._fold_branch(x.dtype)
-        # As the folded weights are: layouts that differ cost more than either.
+        """Compute the active positions, or all where that is quicker."""
+        norms = [self.norm(i + 1) for i in range(len(self._norm_names))]
+        convs = [self._folded(c, n, x.dtype) for c, n in zip(self.branch_convs, norms)]
+        # The layout of the folded weights: mixed layouts cost more than either.
         x = x.contiguous(memory_format=torch.channels_last)
         skip = x if self.downsample is None else self._folded_skip(x)
         if not self._sparse_is_quicker(x):
@@ -181,10 +160,6 @@ class SpatialBlock(ResidualBlock):
         kind = BlockKind.of(self.branch_convs, self.downsample is None, x)
         return float(self.cost.share) < break_even_share(kind)
 
-    def _fold_branch(self, dtype: torch.dtype):
-        norms = [self.norm(i + 1) for i in range(len(self._norm_names))]
-        return [self._folded(c, n, dtype) for c, n in zip(self.branch_convs, norms)]
-
     def _folded_skip(self, x: Tensor) -> Tensor:
         *pool, conv, _ = self.downsample
         for layer in pool:
@@ -197,8 +172,7 @@ class SpatialBlock(ResidualBlock):
         convs = self.branch_convs
         if self.downsample is not None:
             convs.append(self.downsample[-2])
-        norms = [norm for _, norm in self.stock_norms()]
-        return all(can_fold(conv, norm) for conv, norm in zip(convs, norms))
+        return all(map(can_fold, convs, self.stock_norms().values()))
 
 
 class SpatialBasicBlock(SpatialBlock, BasicBlock):
@@ -210,14 +184,7 @@ class SpatialBottleneck(SpatialBlock, Bottleneck):
 
 
 def mask_units(model: nn.Module) -> Iterator[tuple[str, SpatialBlock, MaskUnit]]:
-    """Find the mask units of a model, those of all budgets.
-
-    Args:
-        model (nn.Module): A model with spatial blocks.
-
-    Yields:
-        tuple[str, SpatialBlock, MaskUnit]: Name of a block, the block and a unit of it.
-    """
+    """The mask units of all budgets of a model: name of a block, the block, a unit."""
     for name, block in model.named_modules():
         if isinstance(block, SpatialBlock):
             for modules in block.at_budget.values():

@@ -1,4 +1,4 @@
-"""Mask unit: decides at which positions of an image a residual block computes.
+"""Mask unit: predicts the positions of an image that a residual block computes.
 
 Dynamic Convolutions, Verelst and Tuytelaars, CVPR 2020: a 3×3 convolution to one channel
 plus a linear layer of the pooled map. The hard decision is trained with Gumbel noise and
@@ -14,7 +14,7 @@ from torch.nn import functional
 
 @dataclass
 class MaskSchedule:
-    """How masks are sampled in training; hooks change it from step to step.
+    """State of the sampling of masks in training; a hook changes it between iterations.
 
     Args:
         temperature (float): Divides the noisy logits before the sigmoid.
@@ -35,7 +35,7 @@ class MaskUnit(nn.Module):
         channels (int): Channels C of the block's input.
         stride (int): Stride of the block.
         cell (int): Height and width of the cells, in positions of the output. Cells
-            above 1 see the mean of what they cover.
+            above 1 see the mean of their positions.
         schedule (MaskSchedule): How to sample in training; shared by all units.
     """
 
@@ -50,15 +50,12 @@ class MaskUnit(nn.Module):
         self.fc = nn.Linear(channels, 1)
 
     def reset_parameters(self) -> None:
-        """Initialise; what suits a network's convolutions would saturate the sigmoid."""
+        """Initialise as torch does; the network's own would saturate the sigmoid."""
         self.conv.reset_parameters()
         self.fc.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Decide where to compute.
-
-        Args:
-            x (Tensor): Input of the block, (N, C, H, W).
+        """Predict the mask of an input x (N, C, H, W) of the block.
 
         Returns:
             Tensor: Ones and zeros, (N, 1, ceil(H / stride), ceil(W / stride)). In
@@ -72,7 +69,7 @@ class MaskUnit(nn.Module):
         return mask[..., :height, :width]
 
     def logits(self, x: Tensor) -> Tensor:
-        """What is compared with zero, one value a cell: (N, 1, rows, columns)."""
+        """The logit of each cell, (N, 1, rows, columns)."""
         if self.cell > 1:
             size = self.cell * self.stride
             x = functional.avg_pool2d(
@@ -87,8 +84,8 @@ class MaskUnit(nn.Module):
     def _products_then_shifts(self, x: Tensor) -> Tensor:
         """The same numbers from one product with 10 channels, reading x once.
 
-        Kernels for convolutions to one channel compute 8 or 16 and throw the others
-        away. The linear layer moves before the pooling: the mean of its outputs.
+        Kernels for convolutions to one channel compute 8 or 16 and discard the others.
+        The linear layer moves before the pooling, which averages its outputs.
         """
         n, _, height, width = x.shape
         taps = self.conv.weight[0].flip(1, 2).flatten(1).t()  # fold mirrors the kernel

@@ -1,4 +1,4 @@
-"""Ponder maps: where in an image a network computed."""
+"""Ponder maps: the positions of an image that each block computed."""
 
 import math
 from collections.abc import Iterator
@@ -12,20 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmdyn.methods.spatial.block import mask_units
+from mmdyn.visualization.style import new_figure
 
 COLUMNS = 8
 
 
 @contextmanager
 def recorded_masks(model: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Collect the masks that a model's forward passes decide, inside a ``with`` block.
-
-    Args:
-        model (nn.Module): A model with spatial blocks.
-
-    Yields:
-        dict[str, Tensor]: The latest mask (N, 1, H, W) of each block, by its name.
-    """
+    """Collect the latest mask (N, 1, H, W) of each block, inside a ``with`` block."""
     masks: dict[str, Tensor] = {}
 
     def keep(name: str, unit, inputs, mask: Tensor) -> None:
@@ -67,13 +61,9 @@ def draw_ponder_maps(
         path (str | Path): Where to write the picture; the suffix tells the format.
         title (str): Its title.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     columns = min(COLUMNS, max(3, len(masks)))
     rows = -(-len(masks) // columns)
-    figure = Figure(figsize=(1.6 * columns, 3.2 + 1.9 * rows), layout='constrained')
-    FigureCanvasAgg(figure)
+    figure = new_figure(1.6 * columns, 3.2 + 1.9 * rows, dpi=120)
     top, bottom = figure.subfigures(2, 1, height_ratios=(2.8, 1.9 * rows))
     whole, summed = top.subplots(1, 2)
     whole.imshow(image)
@@ -95,4 +85,4 @@ def draw_ponder_maps(
     for axes in panels[len(masks) :]:
         axes.set_axis_off()
     figure.suptitle(title, fontsize=10)
-    figure.savefig(path, dpi=120)
+    figure.savefig(path)

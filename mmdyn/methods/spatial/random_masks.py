@@ -1,7 +1,7 @@
-"""Masks that look at nothing: for timing untrained networks, and as a baseline.
+"""Input-independent masks, for timing untrained networks and as a baseline.
 
-Blobs where low-frequency noise is highest, in each block so large that the block executes
-exactly a share of its MACs.
+Blobs where low-frequency noise is highest, in each block as large as it takes for the
+block to execute a given share of its MACs.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,11 +9,14 @@ from contextlib import contextmanager
 from functools import partial
 
 import torch
+from mmengine.hooks import Hook
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmdyn.engine.loss_hook import unwrapped
 from mmdyn.methods.spatial.block import SpatialBlock, mask_units
-from mmdyn.methods.spatial.budgeted import BudgetedModule
+from mmdyn.methods.spatial.budget import BudgetedModule
+from mmdyn.registry import HOOKS
 
 PATCHES = 7
 """Independent noise values along the shorter side of an image."""
@@ -34,21 +37,45 @@ def active_budget(model: nn.Module) -> float:
     raise ValueError(f'{type(model).__name__} has no module with budgets')
 
 
+@HOOKS.register_module()
+class RandomMasksHook(Hook):
+    """Replace all masks by random blobs that execute the active budget.
+
+    It is the baseline that trained masks have to beat. New masks are drawn for every
+    forward pass, in training and evaluation alike; each block executes the budget.
+
+    Example:
+        >>> custom_hooks = [
+        ...     dict(type='mmdyn.BudgetScheduleHook', weight=0),
+        ...     dict(type='mmdyn.RandomMasksHook'),
+        ... ]
+    """
+
+    def before_run(self, runner) -> None:
+        model = unwrapped(runner.model)
+        share = partial(active_budget, model)
+        self._masks = synthetic_masks(model, share, fixed=False)
+        self._masks.__enter__()
+
+    def after_run(self, runner) -> None:
+        self._masks.__exit__(None, None, None)
+
+
 @contextmanager
 def synthetic_masks(
     model: nn.Module, share: Callable[[], float], fixed: bool = True
 ) -> Iterator[None]:
-    """Replace what mask units decide, inside a ``with`` block.
+    """Replace the masks of a model with spatial blocks, inside a ``with`` block.
 
-    The units run all the same, so their cost stays. Blobs are at the same places in all
+    The mask units still run, so their cost stays. Blobs are at the same places in all
     blocks, as objects are.
 
     Args:
-        model (nn.Module): A model with spatial blocks.
-        share (Callable[[], float]): The share of each block's MACs to execute, asked for
-            in each forward pass.
-        fixed (bool): The same masks for every forward pass; otherwise new ones, from
-            torch's random numbers.
+        model (nn.Module): The model.
+        share (Callable[[], float]): Gives the share of each block's MACs to execute, for
+            each forward pass.
+        fixed (bool): Whether every forward pass has the same masks; otherwise new ones
+            are drawn from torch's random numbers.
     """
     noise = _Noise(fixed)
     handles = [
@@ -64,7 +91,7 @@ def synthetic_masks(
 
 
 class _Noise:
-    """Smooth noise for one forward pass, and the masks that were cut from it."""
+    """Smooth noise of one forward pass, and the masks that were made of it."""
 
     def __init__(self, fixed: bool):
         self.fixed = fixed
@@ -77,7 +104,7 @@ class _Noise:
             self.coarse = None
 
     def at(self, shape: torch.Size) -> Tensor:
-        """The noise (N, 1, H, W), the same places at every resolution."""
+        """The noise (N, 1, H, W), the same pattern at every resolution."""
         n, _, height, width = shape
         if self.coarse is None or len(self.coarse) != n:
             patch = min(height, width) / PATCHES

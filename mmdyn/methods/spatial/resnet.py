@@ -20,11 +20,11 @@ from mmdyn.methods.spatial.block import (
     SpatialBottleneck,
     budget_key,
 )
-from mmdyn.methods.spatial.budgeted import BudgetedModule
+from mmdyn.methods.spatial.budget import BudgetedModule
 from mmdyn.methods.spatial.mask_unit import MaskSchedule
 from mmdyn.models.residual_block import BasicBlock, Bottleneck
 from mmdyn.models.resnet import ResNet
-from mmdyn.operating_point import OperatingPoint
+from mmdyn.operating_point import DENSE, OperatingPoint
 from mmdyn.registry import MODELS
 from mmdyn.utils.validation import check_choice, check_counts
 
@@ -35,28 +35,29 @@ class SpatialResNet(BudgetedModule, ResNet):
 
     Its operating points are ``budget=<b>`` for each budget b below 1, and ``dense``.
     A budget is the share of the MACs of the blocks' branches that is executed, on
-    average over images; stem, 1×1 convolutions on skip connections and mask units come
-    on top. At ``dense`` every position is computed with the stock norms: a stock
-    checkpoint gives back exactly its own outputs there.
+    average over images; stem, 1×1 convolutions on skip connections and mask units are
+    not part of it. ``dense`` computes every position with the stock norms, so a stock
+    checkpoint gives exactly its own outputs there.
 
     Train it with ``mmdyn.BudgetScheduleHook``, and under DDP with
-    ``find_unused_parameters=True`` in the config: a step uses the modules of one budget.
+    ``find_unused_parameters=True`` in the config: an iteration uses the modules of one
+    budget.
 
-    Where gradients are off, blocks change their inputs in place and keep a copy of their
+    Without gradients blocks change their inputs in place and keep a copy of their
     convolutions for each budget, with its norms folded in.
 
     Args:
-        depth (int): Number of layers with weights: 18, 34, 50, 101, 152, or one of
-            CIFAR's, 6n+2.
+        depth (int): Number of layers with weights.
         budgets (Sequence[float]): Budgets, rising, in (0, 1]; 1 stands for ``dense``,
-            which is then trained in its turn.
-        mask_stride (int): Decide for cells of so many by so many positions of a block's
-            output, for hardware that likes larger pieces; 1 as in the paper.
+            which is then trained as well.
+        mask_stride (int): Height and width of the cells of positions of a block's output
+            that are decided together, for hardware that prefers larger pieces; 1 as in
+            the paper.
         execution (str): How budgets are executed at inference. ``'masked'``: every
             position is computed and multiplied by the mask, as always in training.
-            ``'sparse'``: wanted positions alone. ``'auto'``: whichever is quicker, for
-            each block and input, by the times of both on this machine, which are taken
-            when a kind of block is first met.
+            ``'sparse'``: only active positions. ``'auto'``: the quicker way for each
+            block and input, by the times of both on this machine, which are measured
+            when a kind of block first runs.
         **kwargs: Arguments of :class:`ResNet`.
 
     Raises:
@@ -92,19 +93,15 @@ class SpatialResNet(BudgetedModule, ResNet):
             if execution == 'sparse':
                 raise ValueError(
                     "execution='sparse' needs batch norms and plain convolutions, got "
-                    f'norm_cfg={self.norm_cfg}, conv_cfg={self.conv_cfg}; '
-                    "'auto' and 'masked' compute every position with them"
+                    f"{self.conv_arguments}; 'auto' and 'masked' compute every position "
+                    'with them'
                 )
             for block in self.masked_blocks().values():
                 block.execution = 'masked'
-        self._operating_points = (
-            *(
-                OperatingPoint(f'budget={b:g}', dict(budget=b))
-                for b in self.masked_budgets
-            ),
-            OperatingPoint('dense'),
+        masked = (
+            OperatingPoint(f'budget={b:g}', dict(budget=b)) for b in self.masked_budgets
         )
-        self.fill_budget_norms()
+        self._operating_points = (*masked, DENSE)
 
     def make_block(self, index: int, **kwargs) -> nn.Module:
         return self.spatial_blocks[self.block](**self._block_arguments, **kwargs)
@@ -137,7 +134,7 @@ class SpatialResNet(BudgetedModule, ResNet):
             block.budget = point.settings.get('budget')
 
     def forward_stem(self, x: Tensor) -> Tensor:
-        self.clear_costs()  # here, for early exits may leave later blocks out
+        self.clear_costs()  # here, as a pass to an early exit skips the later blocks
         return super().forward_stem(x)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -157,12 +154,8 @@ class SpatialResNet(BudgetedModule, ResNet):
         return tuple(out.contiguous() for out in outs)
 
     def frozen_modules(self) -> list[nn.Module]:
-        """Of frozen stages, what a dense checkpoint can have trained: no budget's own."""
-        return [
-            part
-            for module in super().frozen_modules()
-            for part in _without_budgets(module)
-        ]
+        """The modules of frozen stages that a dense checkpoint has, not the budgets'."""
+        return sum(map(_without_budgets, super().frozen_modules()), [])
 
     def init_residuals(self) -> None:
         super().init_residuals()
@@ -175,9 +168,9 @@ class SpatialResNet(BudgetedModule, ResNet):
     def fill_budget_norms(self) -> None:
         """Make the norms of every budget copies of the stock ones."""
         for block in self.masked_blocks().values():
-            for name, stock in block.stock_norms():
+            for name, stock in block.stock_norms().items():
                 for modules in block.at_budget.values():
-                    getattr(modules, name).load_state_dict(stock.state_dict())
+                    modules[name].load_state_dict(stock.state_dict())
 
     def rename_stock_keys(self, state_dict: dict, prefix: str = '') -> None:
         super().rename_stock_keys(state_dict, prefix)
@@ -199,21 +192,18 @@ class SpatialResNet(BudgetedModule, ResNet):
 
 
 def _without_budgets(module: nn.Module) -> list[nn.Module]:
-    """The module, or if it is a stage of spatial blocks their parts for all budgets."""
+    """The module, or of a stage of spatial blocks the parts that all budgets share."""
     blocks = [block for block in module.children() if isinstance(block, SpatialBlock)]
-    if not blocks:
-        return [module]
-    return [
-        part
-        for block in blocks
-        for name, part in block.named_children()
-        if name != 'at_budget'
-    ]
+    parts = (part for block in blocks for part in block.named_children())
+    return [part for name, part in parts if name != 'at_budget'] if blocks else [module]
 
 
 def _check_budgets(budgets: Sequence[float]) -> tuple[float, ...]:
-    valid = isinstance(budgets, Sequence) and not isinstance(budgets, str)
-    if not valid or not budgets or not all(_is_budget(b) for b in budgets):
+    if (
+        not isinstance(budgets, Sequence)
+        or not budgets
+        or not all(map(_is_budget, budgets))
+    ):
         raise ValueError(f'budgets must be numbers in (0, 1], got {budgets!r}')
     if any(low >= high for low, high in zip(budgets, budgets[1:])):
         raise ValueError(f'budgets must rise and not repeat, got {budgets!r}')
@@ -239,12 +229,12 @@ def _listed(keys: Iterable[str]) -> str:
 def _copy_norms(state_dict: dict, start: str, block: SpatialBlock, key: str) -> None:
     """Give a budget that a checkpoint lacks the stock norms of a block."""
     stock_names = {module: name for name, module in block.named_modules()}
-    for name, stock in block.stock_norms():
-        source = f'{start}{stock_names[stock]}.'
+    for name, stock in block.stock_norms().items():
         for tensor in stock.state_dict():
-            if source + tensor in state_dict:
-                target = f'{start}at_budget.{key}.{name}.{tensor}'
-                state_dict[target] = state_dict[source + tensor]
+            source = f'{start}{stock_names[stock]}.{tensor}'
+            if source in state_dict:
+                own = f'{start}at_budget.{key}.{name}.{tensor}'
+                state_dict[own] = state_dict[source]
 
 
 def _drop(state_dict: dict, start: str) -> None:

@@ -1,46 +1,42 @@
-"""Train one network for several budgets in turns.
+"""Training of one network for several budgets.
 
 Budget-aware Dynamic Spatially Adaptive Inference, Zampokas, Bouganis, Tzovaras.
 """
 
 import math
-import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from numbers import Real
 
-from mmengine.dist import broadcast_object_list
 from torch import nn
 
-from mmdyn.engine.loss_hook import LossHook, unwrapped
-from mmdyn.methods.spatial.budgeted import BudgetedModule
+from mmdyn.engine.schedule_hook import OperatingPointScheduleHook
+from mmdyn.methods.spatial.budget import BudgetedModule
 from mmdyn.methods.spatial.target_weights import TargetWeights, trains_by_epoch
 from mmdyn.models.losses import scaled_losses
-from mmdyn.operating_point import OperatingPoint
 from mmdyn.registry import HOOKS
 from mmdyn.utils.validation import check_choice
 
-ORDERS = ('round_robin', 'random', 'sandwich')
 AWARENESS = ('l1', 'l2', 'none')
 
 
 @HOOKS.register_module()
-class BudgetScheduleHook(LossHook):
-    """Let budgets take turns, one a step, and steer the masks to them.
+class BudgetScheduleHook(OperatingPointScheduleHook):
+    """Train budgets alternately, one per iteration, and steer the masks to them.
 
-    Before each step it picks the operating point, temperature and noise; to the model's
-    losses it adds the budget loss. With ``awareness`` it scales the other losses of a
-    budget after each validation by how far the budget is from its target; the validation
-    loop must be ``mmdyn.OperatingPointValLoop`` then.
+    On top of :class:`mmdyn.engine.schedule_hook.OperatingPointScheduleHook` it sets the
+    temperature and noise of the masks and the bounds of the budget loss. With
+    ``awareness`` it scales the other losses of a budget after each validation by the
+    budget's distance from its target; the validation loop must be
+    ``mmdyn.OperatingPointValLoop`` then.
 
     Executed shares are logged: each budget's in every line of the log, each block's at
-    the end of an epoch, or of a validation interval where training counts steps.
-    Weights of budgets are in the checkpoint; all else follows from the step, so a
-    resumed training goes on exactly.
+    the end of an epoch, or of a validation interval where training counts iterations.
+    The weights of the budgets are in the checkpoint; everything else follows from the
+    iteration, so a resumed training continues exactly.
 
     Args:
-        order (str): ``'round_robin'``; ``'random'``, the same for all ranks and for a
-            resumed training; ``'sandwich'``: the lowest, the highest, one between.
+        order (str): ``'round_robin'``, ``'random'`` or ``'sandwich'``.
         temperature (Sequence[tuple[float, float]]): Pairs of a share of the training and
             the temperature from there on. The paper changes it where the learning rate
             steps.
@@ -51,8 +47,8 @@ class BudgetScheduleHook(LossHook):
         awareness (str): How weights follow distances d from the targets: ``'l2'``, in
             proportion to d², ``'l1'``, to d / target, or ``'none'``.
         targets (str | Mapping[str, float]): Target of each point by its name, for
-            example ``{'budget=0.3': 72.3}``; or ``'dense'``: what the network scores at
-            ``dense`` before it is trained, for all.
+            example ``{'budget=0.3': 72.3}``; or ``'dense'``: for all points the score at
+            ``dense`` before training.
         metric (str | None): Metric of the targets, more being better; ``None``: the
             first one that the evaluator returns.
 
@@ -76,31 +72,22 @@ class BudgetScheduleHook(LossHook):
         targets: str | Mapping[str, float] = 'dense',
         metric: str | None = None,
     ):
-        check_choice('order', order, ORDERS)
+        super().__init__(order=order, weight=weight)
         check_choice('awareness', awareness, AWARENESS)
         _check_share('noise_until', noise_until)
         _check_share('bounds_until', bounds_until)
         _check_temperature(temperature)
         if targets != 'dense' and not isinstance(targets, Mapping):
             raise ValueError(f"targets must be 'dense' or a dict, got {targets!r}")
-        if not weight >= 0:
-            raise ValueError(f'weight must be 0 or more, got {weight!r}')
-        self.order = order
         self.temperature = [tuple(pair) for pair in temperature]
         self.noise_until = noise_until
         self.bounds_until = bounds_until
-        self.weight = weight
         self.awareness = awareness
         self.targets = targets
         self.metric = metric
         self.aware: TargetWeights | None = None
 
     def before_train(self, runner) -> None:
-        self.backbones = _budgeted(runner.model)
-        first = self.backbones[0]
-        untrained = first.untrained_operating_points
-        self.points = [p for p in first.operating_points if p not in untrained]
-        self._seed = _seed_of_all_ranks(runner)
         self._block_shares = defaultdict(list)
         super().before_train(runner)
         if self.awareness != 'none':
@@ -108,11 +95,20 @@ class BudgetScheduleHook(LossHook):
                 self.awareness, self.targets, self.metric, self.points, runner
             )
 
+    def switched_modules(self, model: nn.Module) -> list[nn.Module]:
+        found = [m for m in model.modules() if isinstance(m, BudgetedModule)]
+        if not found:
+            raise ValueError(
+                f'mmdyn.BudgetScheduleHook needs a model with budgets, such as one with '
+                f"backbone=dict(type='mmdyn.SpatialResNet', …); {type(model).__name__} "
+                f'has no module with budgets'
+            )
+        return found
+
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
+        super().before_train_iter(runner, batch_idx, data_batch)
         done = runner.iter / runner.max_iters
-        self.point = point_at(runner.iter, self.points, self.order, self._seed)
-        for backbone in self.backbones:
-            backbone.set_operating_point(self.point)
+        for backbone in self.modules:
             schedule = backbone.mask_schedule
             schedule.temperature = value_at(self.temperature, done)
             schedule.noise = done < self.noise_until
@@ -121,19 +117,17 @@ class BudgetScheduleHook(LossHook):
     def change_losses(self, model, args, kwargs, losses: dict) -> dict:
         if self.aware is not None:
             losses = scaled_losses(losses, self.aware.weights[self.point.name])
-        for backbone in self.backbones:
-            for name, loss in backbone.auxiliary_losses().items():
-                losses[name] = losses.get(name, 0) + self.weight * loss
-        return losses
+        return super().change_losses(model, args, kwargs, losses)
+
+    def statistics(self) -> dict[str, float]:
+        shares = [b.forward_statistics()['executed_share'] for b in self.modules]
+        return dict(executed=sum(shares) / len(shares))
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None):
-        name = self.point.name
-        shares = [b.forward_statistics()['executed_share'] for b in self.backbones]
-        mean = sum(shares) / len(shares)
-        runner.message_hub.update_scalar(f'train/{name}/executed', mean)
-        for backbone in self.backbones:
+        super().after_train_iter(runner, batch_idx, data_batch, outputs)
+        for backbone in self.modules:
             for block, cost in backbone.block_costs().items():
-                self._block_shares[name, block].append(cost.share)
+                self._block_shares[self.point.name, block].append(cost.share)
         if not trains_by_epoch(runner) and self.every_n_train_iters(
             runner, runner.val_interval
         ):
@@ -162,29 +156,6 @@ class BudgetScheduleHook(LossHook):
             self.aware.validated(runner, metrics)
 
 
-def point_at(
-    step: int, points: Sequence[OperatingPoint], order: str, seed: int
-) -> OperatingPoint:
-    """The operating point of a training step.
-
-    Args:
-        step (int): Step, from 0.
-        points (Sequence[OperatingPoint]): The points, from the cheapest.
-        order (str): See :class:`BudgetScheduleHook`.
-        seed (int): Seed of what is random.
-
-    Returns:
-        OperatingPoint: One of the points; the same for the same arguments.
-    """
-    chance = random.Random(f'{seed}/{step}')
-    if order == 'random' or len(points) == 1:
-        return chance.choice(points)
-    if order == 'sandwich':
-        ends = (points[0], points[-1], chance.choice(points[1:-1] or points))
-        return ends[step % 3]
-    return points[step % len(points)]
-
-
 def value_at(pairs: Sequence[tuple[float, float]], done: float) -> float:
     """The value of the last pair (start, value) whose start has been reached."""
     return [value for start, value in pairs if start <= done][-1]
@@ -193,24 +164,6 @@ def value_at(pairs: Sequence[tuple[float, float]], done: float) -> float:
 def bounds_progress(done: float, until: float) -> float:
     """cos² from 1 at the start of training to 0 at the share ``until`` of it."""
     return math.cos(min(done / until, 1) * math.pi / 2) ** 2 if until else 0.0
-
-
-def _budgeted(model: nn.Module) -> list[BudgetedModule]:
-    model = unwrapped(model)
-    found = [m for m in model.modules() if isinstance(m, BudgetedModule)]
-    if not found:
-        raise ValueError(
-            f'mmdyn.BudgetScheduleHook needs a model with budgets, such as one with '
-            f"backbone=dict(type='mmdyn.SpatialResNet', …); {type(model).__name__} has "
-            f'no module with budgets'
-        )
-    return found
-
-
-def _seed_of_all_ranks(runner) -> int:
-    seeds = [runner.seed or 0]  # those of single ranks may differ
-    broadcast_object_list(seeds)
-    return seeds[0]
 
 
 def _check_share(name: str, value: float) -> None:

@@ -1,4 +1,4 @@
-"""Target awareness: budgets that are far from their targets weigh more."""
+"""Target awareness: weights of budgets by the distances of scores from targets."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ _STATE = 'mmdyn/budget_weights'  # in the message hub, which checkpoints contain
 
 
 class TargetWeights:
-    """Keeps the weights of budgets' losses, from one validation to the next.
+    """The weights of the budgets' losses, updated after each validation.
 
     Args:
         norm (str): ``'l1'`` or ``'l2'``; see :func:`target_weights`.
@@ -30,7 +30,7 @@ class TargetWeights:
         runner (Runner): The runner, about to train.
 
     Attributes:
-        weights (dict[str, float]): Weight of each point's losses.
+        weights (dict[str, float]): Weight of the losses of each point, by its name.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class TargetWeights:
         return dict(targets)
 
     def _score(self, runner, point: OperatingPoint) -> float:
-        """What the model scores at a point, without the hooks of a validation."""
+        """Score of the model at a point; no hooks of a validation run."""
         loop, model = runner.val_loop, runner.model
         runner.logger.info(f'Measuring the score at {point}')
         model.eval()
@@ -101,20 +101,16 @@ class TargetWeights:
         return metric
 
     def validated(self, runner, metrics: Mapping) -> None:
-        """Take the scores from the metrics of a validation."""
-        scores = {
-            name: {
-                key.removeprefix(f'{name}/'): value
-                for key, value in metrics.items()
-                if key.startswith(f'{name}/')
-            }
-            for name in self.weights
+        """Set the weights by the metrics of a validation."""
+        start = f'{self.points[0].name}/'
+        of_first = {
+            k.removeprefix(start): v for k, v in metrics.items() if k.startswith(start)
         }
-        metric = self._metric_of(next(iter(scores.values())))
-        self.update(runner, {name: score[metric] for name, score in scores.items()})
+        metric = self._metric_of(of_first)
+        self.update(runner, {name: metrics[f'{name}/{metric}'] for name in self.weights})
 
     def update(self, runner, reached: Mapping[str, float]) -> None:
-        """Set the weights by the scores that the points have reached."""
+        """Set the weights by the scores of the points."""
         self.weights = target_weights(reached, self.targets, self.norm)
         for name, weight in self.weights.items():
             runner.message_hub.update_scalar(f'val/{name}/loss_weight', weight)
@@ -132,16 +128,13 @@ class TargetWeights:
 def target_weights(
     reached: Mapping[str, float], targets: Mapping[str, float], norm: str
 ) -> dict[str, float]:
-    """Weights of the losses, with mean 1, from scores and their targets.
+    """Weights of the losses, with mean 1; all are 1 if every target is reached.
 
     Args:
-        reached (Mapping[str, float]): Score of each point.
-        targets (Mapping[str, float]): Target of each.
+        reached (Mapping[str, float]): Score a of each point.
+        targets (Mapping[str, float]): Target t of each point.
         norm (str): ``'l2'``: in proportion to (t - a)²; ``'l1'``: to 1 - a / t where
             that is positive.
-
-    Returns:
-        dict[str, float]: Weight of each; 1 for all if every target is reached.
     """
     if norm == 'l2':
         distances = {n: (targets[n] - a) ** 2 for n, a in reached.items()}
@@ -165,7 +158,7 @@ def _validation_was_due(runner) -> bool:
 
 @contextmanager
 def _averaged_weights(runner) -> Iterator[None]:
-    """Put averaged weights into the model, where a hook does so for validations."""
+    """Put averaged weights into the model, if a hook does so for validations."""
     hooks = [hook for hook in runner.hooks if isinstance(hook, EMAHook)]
     for hook in hooks:
         hook.before_val_epoch(runner)

@@ -4,16 +4,14 @@ CVPR 2017, the basic variant, without bottlenecks and without compression.
 Not here: DenseNet-BC, dropout, recomputing concatenations to save memory.
 """
 
-from collections.abc import Sequence
-
 import torch
 from mmcv.cnn import ConvModule, build_norm_layer
 from torch import Tensor, nn
 
-from mmdyn.models.backbone import StackOfStages
-from mmdyn.models.stages import Stage, chain_of_stages, cut_into_stages
+from mmdyn.models.backbone import StackOfStages, stages_of_stack
+from mmdyn.models.stages import cut_into_stages
 from mmdyn.registry import MODELS
-from mmdyn.utils.validation import check_between, check_counts, check_out_indices
+from mmdyn.utils.validation import check_counts
 
 NORM_ACT_CONV = dict(order=('norm', 'act', 'conv'))
 
@@ -41,8 +39,8 @@ class DenseLayer(ConvModule):
 class DenseNetCIFAR(StackOfStages):
     """DenseNet of three dense blocks, by default DenseNet-40-12.
 
-    A stage is a dense block and what follows it: the transition that halves the map, in
-    the last stage norm and ReLU.
+    A stage is a dense block with the transition that halves the map, in the last stage
+    with norm and ReLU.
 
     Args:
         depth (int): Number of layers with weights, 3n+4: three blocks of n layers, a
@@ -52,13 +50,8 @@ class DenseNetCIFAR(StackOfStages):
             paper, twice the growth rate in other implementations (24 gives the cost of
             DenseNet-40-12 in Lin et al.'s paper on branch classifiers).
         in_channels (int): Channels of the images.
-        out_indices (Sequence[int] | None): Stages, from 0, whose outputs :meth:`forward`
-            returns. ``None``: the last.
-        frozen_stages (int): Train neither the stem nor this many first stages; -1
-            freezes nothing.
         norm_cfg (dict): Config of the norms.
-        norm_eval (bool): Keep BN statistics fixed in training.
-        init_cfg (dict | list | None): Initialisation.
+        **kwargs: Further arguments of :class:`StackOfStages`.
 
     Raises:
         ValueError: For a depth that is not 3n+4, a stage number that does not exist, or
@@ -68,7 +61,7 @@ class DenseNetCIFAR(StackOfStages):
         >>> model = dict(backbone=dict(type='mmdyn.DenseNetCIFAR', stem_channels=24))
     """
 
-    num_stages = 3
+    stage_strides = (2, 4, 4)
 
     def __init__(
         self,
@@ -76,16 +69,10 @@ class DenseNetCIFAR(StackOfStages):
         growth_rate: int = 12,
         stem_channels: int = 16,
         in_channels: int = 3,
-        out_indices: Sequence[int] | None = None,
-        frozen_stages: int = -1,
         norm_cfg: dict = dict(type='BN'),
-        norm_eval: bool = False,
-        init_cfg: dict | list | None = [
-            dict(type='Kaiming', layer='Conv2d'),
-            dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm']),
-        ],
+        **kwargs,
     ):
-        super().__init__(init_cfg)
+        super().__init__(num_stages=3, **kwargs)
         check_counts(
             depth=depth,
             growth_rate=growth_rate,
@@ -97,43 +84,26 @@ class DenseNetCIFAR(StackOfStages):
                 f'depth must be 3n+4, for three blocks of n layers (7, 10, … 40, …), '
                 f'got {depth}'
             )
-        check_between('frozen_stages', frozen_stages, -1, self.num_stages)
-        self.depth = depth
-        self.growth_rate = growth_rate
-        self.out_indices = check_out_indices(out_indices, self.num_stages - 1)
-        self.frozen_stages = frozen_stages
-        self.norm_cfg = norm_cfg
-        self.norm_eval = norm_eval
-
-        self.stem = nn.Conv2d(in_channels, stem_channels, 3, padding=1, bias=False)
+        channels = stem_channels
+        self.stem = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
         self.stages = nn.ModuleList()
         self.stage_channels = []
-        channels = stem_channels
-        for _ in range(self.num_stages):
-            stage = self._make_stage(channels)
-            channels += (depth - 4) // 3 * growth_rate
-            self.stages.append(stage)
+        for stage in range(self.num_stages):
+            layers = []
+            for _ in range((depth - 4) // 3):
+                layers.append(DenseLayer(channels, growth_rate, norm_cfg))
+                channels += growth_rate
+            if stage < self.num_stages - 1:
+                arguments = dict(norm_cfg=norm_cfg, **NORM_ACT_CONV)
+                layers.append(ConvModule(channels, channels, 1, **arguments))
+                layers.append(nn.AvgPool2d(2))
+            else:
+                layers.append(build_norm_layer(norm_cfg, channels)[1])
+                layers.append(nn.ReLU(inplace=True))
+            self.stages.append(nn.Sequential(*layers))
             self.stage_channels.append(channels)
         self.feat_dim = channels
         self.freeze()
 
-    def _make_stage(self, channels: int) -> nn.Sequential:
-        layers = []
-        for _ in range((self.depth - 4) // 3):
-            layers.append(DenseLayer(channels, self.growth_rate, self.norm_cfg))
-            channels += self.growth_rate
-        if len(self.stages) < self.num_stages - 1:
-            arguments = dict(norm_cfg=self.norm_cfg, **NORM_ACT_CONV)
-            layers += [ConvModule(channels, channels, 1, **arguments), nn.AvgPool2d(2)]
-        else:
-            norm = build_norm_layer(self.norm_cfg, channels)[1]
-            layers += [norm, nn.ReLU(inplace=True)]
-        return nn.Sequential(*layers)
 
-
-@cut_into_stages.register
-def _(backbone: DenseNetCIFAR) -> list[Stage]:
-    strides = (2, 4, 4)
-    return chain_of_stages(
-        backbone.stem, backbone.stages, backbone.stage_channels, strides
-    )
+cut_into_stages.register(DenseNetCIFAR)(stages_of_stack)

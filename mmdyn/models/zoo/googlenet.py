@@ -8,16 +8,15 @@ their place.
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
 
 import torch
 from mmcv.cnn import ConvModule
 from torch import Tensor, nn
 
-from mmdyn.models.backbone import StackOfStages
-from mmdyn.models.stages import Stage, chain_of_stages, cut_into_stages
+from mmdyn.models.backbone import StackOfStages, stages_of_stack
+from mmdyn.models.stages import cut_into_stages
 from mmdyn.registry import MODELS
-from mmdyn.utils.validation import check_between, check_counts, check_out_indices
+from mmdyn.utils.validation import check_counts
 
 
 class Inception(nn.Module):
@@ -73,13 +72,8 @@ class GoogLeNetCIFAR(StackOfStages):
 
     Args:
         in_channels (int): Channels of the images.
-        out_indices (Sequence[int] | None): Stages, from 0, whose outputs :meth:`forward`
-            returns. ``None``: the last.
-        frozen_stages (int): Train neither the stem nor this many first stages; -1
-            freezes nothing.
         norm_cfg (dict): Config of the norms.
-        norm_eval (bool): Keep BN statistics fixed in training.
-        init_cfg (dict | list | None): Initialisation.
+        **kwargs: Further arguments of :class:`StackOfStages`.
 
     Raises:
         ValueError: For a stage number that does not exist, or ``in_channels`` below 1.
@@ -106,30 +100,12 @@ class GoogLeNetCIFAR(StackOfStages):
             'inception5b': (384, (192, 384), (48, 128), 128),
         },
     )
-    stem_channels = 192
+    stage_strides = (2, 4, 4)
 
-    def __init__(
-        self,
-        in_channels: int = 3,
-        out_indices: Sequence[int] | None = None,
-        frozen_stages: int = -1,
-        norm_cfg: dict = dict(type='BN'),
-        norm_eval: bool = False,
-        init_cfg: dict | list | None = [
-            dict(type='Kaiming', layer='Conv2d'),
-            dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm']),
-        ],
-    ):
-        super().__init__(init_cfg)
+    def __init__(self, in_channels: int = 3, norm_cfg: dict = dict(type='BN'), **kwargs):
+        super().__init__(num_stages=len(self.modules_of_stages), **kwargs)
         check_counts(in_channels=in_channels)
-        num_stages = len(self.modules_of_stages)
-        check_between('frozen_stages', frozen_stages, -1, num_stages)
-        self.num_stages = num_stages
-        self.out_indices = check_out_indices(out_indices, num_stages - 1)
-        self.frozen_stages = frozen_stages
-        self.norm_eval = norm_eval
-
-        channels = self.stem_channels
+        channels = 192
         self.stem = ConvModule(in_channels, channels, 3, padding=1, norm_cfg=norm_cfg)
         self.stages = nn.ModuleList()
         self.stage_channels = []
@@ -138,7 +114,7 @@ class GoogLeNetCIFAR(StackOfStages):
             for name, widths in settings.items():
                 stage[name] = Inception(channels, *widths, norm_cfg=norm_cfg)
                 channels = stage[name].out_channels
-            if len(self.stages) < num_stages - 1:
+            if len(self.stages) < self.num_stages - 1:
                 stage['pool'] = nn.MaxPool2d(3, stride=2, padding=1)
             self.stages.append(nn.Sequential(stage))
             self.stage_channels.append(channels)
@@ -146,9 +122,4 @@ class GoogLeNetCIFAR(StackOfStages):
         self.freeze()
 
 
-@cut_into_stages.register
-def _(backbone: GoogLeNetCIFAR) -> list[Stage]:
-    strides = (2, 4, 4)
-    return chain_of_stages(
-        backbone.stem, backbone.stages, backbone.stage_channels, strides
-    )
+cut_into_stages.register(GoogLeNetCIFAR)(stages_of_stack)

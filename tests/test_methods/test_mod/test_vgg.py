@@ -27,7 +27,7 @@ def test_convolution_against_a_loop_over_samples_and_channels(divisor, fusion, g
     ('depth', 'layers'), [(16, 'CM CM CMC CMC CMC'), (19, 'CM CM CMCM CMCM CMCM')]
 )
 def test_every_second_convolution_routes_channels(depth, layers):
-    stages = VGGMoD(depth).stages()
+    stages = VGGMoD(depth).stage_modules
     kinds = [
         ''.join('M' if isinstance(m, MoDConv) else 'C' for m in stage[:-1])
         for stage in stages

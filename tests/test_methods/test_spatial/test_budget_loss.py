@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mmdyn.methods.spatial.budget_loss import budget_loss
+from mmdyn.methods.spatial.budget import budget_loss
 
 
 def test_against_arithmetic():

@@ -1,42 +1,15 @@
 import json
-import math
 
 import pytest
 import torch
 from helpers.budget_runner import Recorder, make_runner
 
-from mmdyn import OperatingPoint, at_operating_point
+from mmdyn import at_operating_point
 from mmdyn.methods.spatial.schedule_hook import (
     BudgetScheduleHook,
     bounds_progress,
-    point_at,
 )
 from mmdyn.methods.spatial.target_weights import target_weights
-
-POINTS = [OperatingPoint(name) for name in ('low', 'middle', 'high')]
-
-
-def names(order, steps, points=POINTS, seed=0):
-    return [point_at(step, points, order, seed).name for step in range(steps)]
-
-
-def test_round_robin():
-    assert names('round_robin', 7) == ['low', 'middle', 'high'] * 2 + ['low']
-
-
-def test_random_order_is_fair_and_repeatable():
-    first = names('random', 3000)
-    assert first == names('random', 3000)
-    assert first != names('random', 3000, seed=1)
-    for point in POINTS:  # within 3.5 deviations of a third
-        assert abs(first.count(point.name) - 1000) < 3.5 * math.sqrt(3000 * 2 / 9)
-
-
-def test_sandwich_order():
-    got = names('sandwich', 9)
-    assert got == ['low', 'high', 'middle'] * 3
-    assert names('sandwich', 6, POINTS[:2])[:2] == ['low', 'middle']
-    assert names('sandwich', 3, POINTS[:1]) == ['low'] * 3
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,13 @@ def test_norm_eval():
     assert not any(m.training for m in model.modules() if isinstance(m, nn.BatchNorm2d))
 
 
+def test_frozen_stages():
+    model = tiny(frozen_stages=1).train()
+    frozen = {n for n, p in model.named_parameters() if not p.requires_grad}
+    starts = ('stem', 'layers.0', 'layers.1')
+    assert frozen == {n for n, _ in model.named_parameters() if n.startswith(starts)}
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [

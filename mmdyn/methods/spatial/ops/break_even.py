@@ -1,7 +1,7 @@
-"""How sparse a block has to be for sparse execution to be the quicker one.
+"""The share of executed MACs below which sparse execution of a block is quicker.
 
-Both ways are timed on random numbers when a kind of block is first met; from then on the
-decision costs a comparison.
+Both ways are timed on random numbers when a kind of block first runs; after that the
+decision is one comparison.
 """
 
 import math
@@ -27,15 +27,16 @@ SMALLEST, LARGEST = 6, dict(cpu=13, cuda=17)
 
 @dataclass(frozen=True)
 class BlockKind:
-    """What the time of a block depends on, beside the positions it computes.
+    """Everything that the time of a block depends on but the active positions.
 
     Args:
         convs (tuple[tuple[int, ...], ...]): Input and output channels, kernel size,
             stride and dilation of each convolution of the branch.
         identity (bool): Whether the skip connection is the input itself.
-        positions (int): Positions of the input, in all images of the batch.
+        positions (int): Positions of the input in all images of the batch, rounded to a
+            power of two.
         dtype (torch.dtype): Type of the maps.
-        device (torch.device): Where they are.
+        device (torch.device): Device of the maps.
         threads (int): Threads of a CPU.
     """
 
@@ -48,38 +49,21 @@ class BlockKind:
 
     @classmethod
     def of(cls, convs: list[nn.Conv2d], identity: bool, x: torch.Tensor) -> 'BlockKind':
-        """The kind of a block; positions are rounded to a power of two."""
+        """The kind of a block with these convolutions on its branch and this input."""
         positions = x.shape[0] * x.shape[2] * x.shape[3]
         largest = LARGEST.get(x.device.type, LARGEST['cpu'])
-        return cls(
-            tuple(
-                (
-                    c.in_channels,
-                    c.out_channels,
-                    c.kernel_size[0],
-                    c.stride[0],
-                    c.dilation[0],
-                )
-                for c in convs
-            ),
-            identity,
-            1 << min(max(round(math.log2(positions)), SMALLEST), largest),
-            x.dtype,
-            x.device,
-            torch.get_num_threads(),
+        power = min(max(round(math.log2(positions)), SMALLEST), largest)
+        shapes = tuple(
+            (c.in_channels, c.out_channels, c.kernel_size[0], c.stride[0], c.dilation[0])
+            for c in convs
         )
+        threads = torch.get_num_threads()
+        return cls(shapes, identity, 1 << power, x.dtype, x.device, threads)
 
 
 @cache
 def break_even_share(kind: BlockKind) -> float:
-    """The share of a block's MACs below which sparse execution is the quicker one.
-
-    Args:
-        kind (BlockKind): The block.
-
-    Returns:
-        float: The share; 0 if sparse execution never pays.
-    """
+    """The share of a block's MACs below which sparse execution is quicker; 0: never."""
     # A thread of its own has none of the modes (gradients, counters) of the caller.
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(_measure, kind).result()
@@ -99,7 +83,7 @@ def _measure(kind: BlockKind) -> float:
 
 
 def _medians(runs: list[Callable[[], object]], threads: int) -> list[float]:
-    """Median seconds of each, in turns, after warming up."""
+    """Median seconds of each, timed alternately, after warming up."""
     timers = [Timer('run()', globals=dict(run=r), num_threads=threads) for r in runs]
     times = [[timer.timeit(1).mean for timer in timers] for _ in range(ROUNDS + 1)]
     return torch.tensor(times[1:]).median(dim=0).values.tolist()
@@ -126,7 +110,7 @@ class _RandomBlock:
         return dense_residual(self.x, self._skip(), self._mask(1.0), self.convs)
 
     def sparse(self, fraction: float) -> tuple[float, Callable[[], object]]:
-        """Share of the MACs, and what runs them, with so many of the positions active."""
+        """Share of the MACs with this share of active positions, and the run of it."""
         mask = self._mask(fraction)
         conv = self.convs[1].conv
         size = tuple(self.hidden.shape[2:])
@@ -152,11 +136,9 @@ class _RandomBlock:
 
 def _random_conv(kind: BlockKind, channels, outputs, kernel, stride, dilation):
     padding = dilation * (kernel // 2)
-    conv = nn.Conv2d(
-        channels, outputs, kernel, stride, padding, dilation, device=kind.device
-    )
-    weight = _channels_last(conv.weight.detach().to(kind.dtype))
-    return FoldedConv(weight, conv.bias.detach().to(kind.dtype), conv)
+    conv = nn.Conv2d(channels, outputs, kernel, stride, padding, dilation)
+    conv = conv.to(kind.device, kind.dtype, memory_format=torch.channels_last)
+    return FoldedConv(conv.weight.detach(), conv.bias.detach(), conv)
 
 
 def _channels_last(x: torch.Tensor) -> torch.Tensor:

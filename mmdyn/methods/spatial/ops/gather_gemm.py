@@ -1,8 +1,8 @@
 """Convolution at chosen positions: gather rows, multiply, scatter.
 
-Feature maps are matrices here, one row a position and one column a channel, which is the
-memory of a channels-last map. A convolution at P positions is then one matrix product of
-the gathered (P, taps × channels) patches: ordinary GEMMs do the arithmetic.
+Feature maps are matrices here, one row for each position and one column for each channel,
+which is the memory of a channels-last map. A convolution at P positions is then one
+matrix product (GEMM) of the gathered (P, taps × channels) patches.
 """
 
 import torch
@@ -12,7 +12,7 @@ from mmdyn.methods.spatial.ops.triton_op import HAS_TRITON
 from mmdyn.models.folding import FoldedConv
 
 CHUNK = 2048
-"""Positions a product on CPUs: their patches shall stay in the caches."""
+"""Positions per product on CPUs, few enough for their patches to stay in the caches."""
 
 
 def gather_gemm(
@@ -37,7 +37,7 @@ def gather_gemm(
         out (Tensor): Rows (Q, D), changed in place.
         out_index (Tensor | None): Row of each position in ``out``, (P,) int64, without
             repetitions. ``None``: row p.
-        add (bool): Add to what the rows of ``out`` hold, instead of replacing it.
+        add (bool): Add to the rows of ``out`` instead of replacing them.
         relu (bool): Clamp the sums at zero.
     """
     count = len(source) if index is None else len(index)

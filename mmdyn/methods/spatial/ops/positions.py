@@ -1,4 +1,4 @@
-"""Which positions a masked block computes, and where the taps of each lie."""
+"""Positions that a masked block computes, and the rows of the taps of each."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from torch.nn import functional
 def dilate(mask: Tensor, stride: int, dilation: int, size: tuple[int, int]) -> Tensor:
     """Mark the positions that a 3×3 convolution reads to compute the marked ones.
 
-    Differentiable: a position's gradient goes to one of the marks that need it.
+    Differentiable: a position's gradient goes to one of the marks that read it.
 
     Args:
         mask (Tensor): Ones at the outputs to compute, (N, 1, H, W), zeros elsewhere.
@@ -34,14 +34,11 @@ def dense_rows(shape: torch.Size, device: torch.device) -> Tensor:
 
 
 def numbered_rows(positions: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """Row numbers (N, H, W) of a map of which only some positions have a row.
+    """Row numbers (N, H, W) of a map with rows for R positions alone; R elsewhere.
 
     Args:
-        positions (Tensor): The positions that have one, (R,), in the order of the rows.
+        positions (Tensor): The positions that have a row, (R,), in the order of the rows.
         shape (tuple[int, int, int]): N, H and W.
-
-    Returns:
-        Tensor: Row of each position; R where there is none.
     """
     count = len(positions)
     rows = positions.new_full(shape, count)
@@ -60,7 +57,7 @@ def tap_rows(
             ceil(W / stride).
         stride (int): Its stride.
         dilation (int): Its dilation.
-        outside (int): Row number that stands for what lies outside of the map.
+        outside (int): Row number that stands for positions outside of the map.
 
     Returns:
         Tensor: Row numbers (P, 9), taps row by row.

@@ -1,7 +1,7 @@
-"""Residual blocks of which only some positions are wanted, with folded norms.
+"""Dense and sparse execution of a masked residual block with folded norms.
 
-Both functions compute relu(skip + mask × branch(x)) and give the same numbers; they
-differ in what they execute. The result is written over ``skip``.
+Both functions compute relu(skip + mask × branch(x)), by dense convolutions or at the
+active positions alone. The result is written over ``skip``.
 """
 
 from torch import Tensor
@@ -12,16 +12,14 @@ from mmdyn.models.folding import FoldedConv
 
 
 def dense_residual(x: Tensor, skip: Tensor, mask: Tensor, convs: list[FoldedConv]):
-    """Compute every position of the branch, then add those that the mask has.
+    """Compute every position of the branch, then add the masked result.
 
     Args:
         x (Tensor): Input of the branch, (N, C, H, W).
-        skip (Tensor): What the branch is added to, (N, D, H', W'); overwritten.
-        mask (Tensor): Ones where the branch is wanted, (N, 1, H', W').
+        skip (Tensor): Skip connection, (N, D, H', W'), that the branch is added to;
+            overwritten and returned.
+        mask (Tensor): Ones at the active positions, (N, 1, H', W').
         convs (list[FoldedConv]): The branch; a ReLU follows each but the last.
-
-    Returns:
-        Tensor: ``skip``.
     """
     for conv in convs[:-1]:
         x = conv(x).relu_()
@@ -40,8 +38,8 @@ def sparse_residual(
 
     Args:
         x (Tensor): Input of the branch, (N, C, H, W), the output of a ReLU.
-        skip (Tensor): What the branch is added to, (N, D, H', W'); overwritten. Where it
-            is ``x`` itself only active positions are touched.
+        skip (Tensor): Skip connection, (N, D, H', W'), that the branch is added to;
+            overwritten. Where it is ``x`` itself, only active positions are touched.
         read (Tensor): Positions of the first convolution's output that the second one
             reads, (R,) int64, of N × ``hidden_size``.
         active (Tensor): Positions of the block's output to compute, (P,) int64.

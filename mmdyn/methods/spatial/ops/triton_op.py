@@ -1,4 +1,4 @@
-"""The operator ``mmdyn::gather_gemm``: what a GPU runs, with its FLOP formula.
+"""The operator ``mmdyn::gather_gemm`` for GPUs, with its FLOP formula.
 
 It is defined where Triton 3 is installed, and Triton imported only when it runs.
 """

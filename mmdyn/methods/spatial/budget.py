@@ -1,0 +1,125 @@
+"""Budgets: the cost that masks ask for, and the loss that keeps it near a budget.
+
+The loss is that of Dynamic Convolutions, Verelst and Tuytelaars, CVPR 2020.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from mmdyn.methods.spatial.mask_unit import MaskSchedule
+from mmdyn.operating_point import DynamicModule
+
+
+@dataclass(frozen=True)
+class BlockCost:
+    """Cost of a block in one forward pass.
+
+    Args:
+        executed (Tensor | float): MACs of the active positions, mean over the images. In
+            training a scalar tensor with a gradient.
+        total (int): MACs of all positions, for one image.
+        images (int): Images that the block saw; others may have left at an exit.
+    """
+
+    executed: Tensor | float
+    total: int
+    images: int
+
+    @property
+    def share(self) -> Tensor | float:
+        """The share of the block's MACs that is executed."""
+        return self.executed / self.total
+
+    def detached(self) -> 'BlockCost':
+        """The same without the graph that led to it."""
+        if torch.is_tensor(self.executed):
+            return replace(self, executed=self.executed.detach())
+        return self
+
+
+def budget_loss(
+    executed: Sequence[Tensor], total: Sequence[float], budget: float, progress: float
+) -> Tensor:
+    """Penalise a network that executes more or less than its budget.
+
+    The squared distance of the network's share from the budget, plus the mean over the
+    blocks of the squared distances of their shares from the bounds
+    ``progress * budget`` and ``1 - progress * (1 - budget)``.
+
+    Args:
+        executed (Sequence[Tensor]): MACs of each block, scalars with gradients.
+        total (Sequence[float]): MACs of each block with nothing skipped.
+        budget (float): Share of the MACs that the network may execute, in (0, 1].
+        progress (float): From 1, where the bounds of a block are the budget itself, to
+            0, where any share is allowed.
+
+    Returns:
+        Tensor: The loss, a scalar.
+    """
+    blocks = torch.stack(list(executed))
+    totals = blocks.new_tensor(total)
+    network = (blocks.sum() / totals.sum() - budget) ** 2
+    shares = blocks / totals
+    above = (shares - (1 - progress * (1 - budget))).clamp(min=0)
+    below = (progress * budget - shares).clamp(min=0)
+    return network + (above**2 + below**2).mean()
+
+
+class BudgetedModule(DynamicModule):
+    """Base of modules whose operating points are budgets.
+
+    The settings of a point hold its ``budget``, the share of the masked blocks' MACs to
+    execute; a point without one computes everything.
+
+    Attributes:
+        mask_schedule (MaskSchedule): How masks are sampled in training.
+    """
+
+    mask_schedule: MaskSchedule
+
+    def masked_blocks(self) -> dict:
+        """The blocks with a ``cost`` (BlockCost or ``None``), by their names."""
+        raise NotImplementedError
+
+    def block_costs(self) -> dict[str, BlockCost]:
+        """Costs of the latest forward pass by block; empty if it masked nothing."""
+        costs = {name: block.cost for name, block in self.masked_blocks().items()}
+        return {name: cost for name, cost in costs.items() if cost is not None}
+
+    def auxiliary_losses(self) -> dict[str, Tensor]:
+        """The budget loss of the latest training forward pass, if it masked anything.
+
+        The pass's graph is released: call it once after each.
+        """
+        # Blocks that ran without gradients cannot be trained.
+        costs = [
+            cost
+            for cost in self.block_costs().values()
+            if getattr(cost.executed, 'requires_grad', False)
+        ]
+        if not costs:
+            return {}
+        loss = budget_loss(
+            [cost.executed for cost in costs],
+            [cost.total for cost in costs],
+            self.operating_point.settings['budget'],
+            self.mask_schedule.progress,
+        )
+        for block in self.masked_blocks().values():
+            block.cost = block.cost and block.cost.detached()
+        return dict(loss_budget=loss)
+
+    def forward_statistics(self) -> dict[str, float]:
+        """Share of the masked blocks' MACs that the latest forward pass executed."""
+        costs = [cost.detached() for cost in self.block_costs().values()]
+        executed = sum(cost.executed * cost.images for cost in costs)
+        total = sum(cost.total * cost.images for cost in costs)
+        return dict(executed_share=float(executed) / total if total else 1.0)
+
+    def clear_costs(self) -> None:
+        """Forget the costs of the latest forward pass."""
+        for block in self.masked_blocks().values():
+            block.cost = None
