@@ -36,15 +36,21 @@ def main() -> None:
     from mmengine.dist import is_main_process
 
     from mmdyn.engine.loss_hook import unwrapped
-    from mmdyn.methods.multi_exit.exit_measurement import (
-        choose_points,
-        measure_exits,
-        statistics_runner,
-    )
+    from mmdyn.engine.runner import build_runner, load_config, require_settings
+    from mmdyn.evaluation.saved_points import load_operating_points
+    from mmdyn.methods.multi_exit.classifier import require_classifier
+    from mmdyn.methods.multi_exit.exit_statistics import measure_exits
 
+    user = 'exit statistics need'
     with exit_on(ValueError):
-        runner = statistics_runner(args)
+        cfg = load_config(args)
+        require_settings(cfg, user, 'test_dataloader', 'test_evaluator')
+        cfg.load_from = args.checkpoint
+        cfg.test_cfg = dict(type='TestLoop')  # one pass, at the point that is active
+        runner = build_runner(cfg, 'test_dataloader')
         model = unwrapped(runner.model)
+        require_classifier(model, user)
+        load_operating_points(model, args.checkpoint)
         results = measure_exits(runner, choose_points(model, args.points))
     if is_main_process():
         print_exits(results)
@@ -54,6 +60,23 @@ def main() -> None:
             classes = range(model.num_classes)
         written = write_exits(results, classes, Path(runner.work_dir))
         print('Written to', *written, sep='\n  ')
+
+
+def choose_points(model, names: list[str] | None) -> list[str]:
+    """Names of the points to run at; ``None``: all at which samples choose an exit."""
+    from mmdyn.operating_point import find_operating_points, operating_points
+
+    valid = [point.name for point in operating_points(model)]
+    if names is None:
+        adaptive = [p.name for p in model.operating_points if 'exit' not in p.settings]
+        # Where the backbone has points too, names are joined, its own coming last.
+        names = [name for name in valid if name.split('+')[0] in adaptive]
+    if not names:
+        raise ValueError(
+            f'at every point of the model all samples take one exit; to see one of '
+            f'them, name it with --points, among {valid}'
+        )
+    return [point.name for point in find_operating_points(model, dict.fromkeys(names))]
 
 
 def print_exits(results: dict) -> None:

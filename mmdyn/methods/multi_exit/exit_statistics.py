@@ -10,6 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 from mmengine.evaluator import BaseMetric
+from mmengine.runner import Runner
+
+from mmdyn.engine.loss_hook import unwrapped
+from mmdyn.engine.runner import load_whole_checkpoint
+from mmdyn.operating_point import at_operating_point
 
 GROUP_FRACTIONS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
 """The paper's groups of 50 to 500 classes of 1,000 (Fig. 10)."""
@@ -140,6 +145,22 @@ class ExitStatisticsMetric(BaseMetric):
             metrics[f'share_{exit}'] = 100 * float(share)
             metrics[f'accuracy_{exit}'] = 100 * float(accuracy)
         return metrics
+
+
+def measure_exits(runner: Runner, names: Sequence[str]) -> dict[str, ExitStatistics]:
+    """Run the test data at each point; the statistics by point, on the main rank."""
+    model = unwrapped(runner.model)
+    metric = ExitStatisticsMetric(model.num_exits, model.num_classes)
+    runner.test_evaluator.metrics.append(metric)
+    load_whole_checkpoint(runner)
+    results = {}
+    for name in names:
+        runner.logger.info(f'Operating point {name}')
+        with at_operating_point(model, name):
+            runner.test_loop.run()
+        results[name] = metric.statistics
+    runner.call_hook('after_run')
+    return results
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

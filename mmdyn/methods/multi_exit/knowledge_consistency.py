@@ -40,15 +40,12 @@ def reconstruction(in_channels: int, out_channels: int, layers: int) -> nn.Seque
 class KnowledgeConsistency(DynamicModule, BaseModel):
     """Reconstructs the features of a plain network from those of one with exits.
 
-    Both networks are frozen. For each stage i but the last and each N of ``layers``, a
-    network F_N ∘ … ∘ F_0 learns, by the mean squared error, to map the features Z_i of
-    the multi-exit network to the baseline's features Z_i^b (Eq. 4). At the operating
-    point ``stage=i,layers=N`` the rest of the baseline runs on the reconstruction, at
-    ``dense`` the baseline runs alone: the closer their accuracies, the less the exits
-    disrupted the backbone.
-
-    The frozen networks are no submodules: parameters, checkpoints and training mode leave
-    them out. Both get the same preprocessed images.
+    For each stage i but the last and each N of ``layers``, F_N ∘ … ∘ F_0 learns, by the
+    mean squared error, to map the features Z_i of the multi-exit network to the
+    baseline's features Z_i^b (Eq. 4). At the operating point ``stage=i,layers=N`` the
+    rest of the baseline runs on the reconstruction, at ``dense`` the baseline runs alone:
+    the closer their accuracies, the less the exits disrupted the backbone. Both networks
+    are frozen and no submodules: parameters, checkpoints and modes leave them out.
 
     Args:
         multi_exit (dict | nn.Module): An ``mmdyn.MultiExitClassifier``.
@@ -57,8 +54,8 @@ class KnowledgeConsistency(DynamicModule, BaseModel):
         multi_exit_checkpoint (str | None): Weights of ``multi_exit``, if it is a config.
         baseline_checkpoint (str | None): Weights of ``baseline``, if it is a config.
         layers (Sequence[int]): The N to compare; 0 is a linear map.
-        data_preprocessor (dict | nn.Module | None): As in ``ImageClassifier``; ``None``:
-            that of the two networks, which have to agree.
+        data_preprocessor (dict | nn.Module | None): ``None``: that of the two networks,
+            which have to agree.
 
     Raises:
         ValueError: For a network of another type, a config without a checkpoint or the
@@ -130,13 +127,10 @@ class KnowledgeConsistency(DynamicModule, BaseModel):
         data_samples: list[DataSample] | None = None,
         mode: str = 'tensor',
     ):
-        """Run at the active operating point, or compute the losses of all points.
+        """Logits (N, K) of images (N, C, H, W) at the active operating point.
 
-        Args:
-            inputs (Tensor): Images of shape (N, C, H, W).
-            data_samples (list[DataSample] | None): Samples to write predictions to.
-            mode (str): ``'tensor'`` for logits (N, K), ``'predict'`` for predictions of
-                the baseline's head, or ``'loss'``.
+        Or, by ``mode``, its predictions (``'predict'``), or all points' losses
+        (``'loss'``).
         """
         check_choice('mode', mode, ('tensor', 'predict', 'loss'))
         if mode == 'loss':
@@ -217,9 +211,8 @@ def _common_preprocessor(multi_exit: nn.Module, baseline: nn.Module) -> nn.Modul
 
 
 def _preprocessing(network: nn.Module) -> dict:
-    names = ('mean', 'std', 'to_rgb', 'pad_size_divisor', 'pad_value')
-    values = (getattr(network.data_preprocessor, name, None) for name in names)
-    return {
-        name: value.flatten().tolist() if isinstance(value, Tensor) else value
-        for name, value in zip(names, values)
-    }
+    settings = {}
+    for name in ('mean', 'std', 'to_rgb', 'pad_size_divisor', 'pad_value'):
+        value = getattr(network.data_preprocessor, name, None)
+        settings[name] = value.flatten().tolist() if isinstance(value, Tensor) else value
+    return settings

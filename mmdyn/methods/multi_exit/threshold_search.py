@@ -19,22 +19,11 @@ _ROUNDING = 1e-9
 class ThresholdSearch:
     """Thresholds for a cost or accuracy: the best of a grid, refined one exit at a time.
 
-    The more exits, the coarser is the grid. The refinement starts from its best
-    combination, and from the best single threshold for all exits; one exit after the
-    other takes its best candidate, until nothing improves.
-
-    Args:
-        record (ExitRecord): Confidence and correctness of all exits.
-        combinations (int): Size of the grid, at most.
-
-    Attributes:
-        candidates (list[np.ndarray]): Thresholds of each exit in the grid, rising, at
-            quantiles of its confidences, and 1.
-        accuracy (np.ndarray): In percent; a dimension for each exit but the last.
-        macs (np.ndarray): Mean MACs per image, of the same shape (Eq. 5).
-
-    Raises:
-        ValueError: If the record has no images, or too many exits for such a grid.
+    The grid has ``combinations`` at most: the more exits, the fewer ``candidates`` of
+    each. Its ``accuracy`` in percent and mean ``macs`` per image (Eq. 5) have a dimension
+    for each exit but the last. The refinement starts from its best combination, and from
+    the best single threshold for all exits; one exit after the other takes its best
+    candidate, until nothing improves.
     """
 
     fine = 200
@@ -99,9 +88,8 @@ class ThresholdSearch:
             outcomes = np.array([self.at(thresholds) for thresholds in vectors])
             return vectors[_last(order(*outcomes.T))]
 
-        place = np.unravel_index(
-            _last(order(self.accuracy, self.macs)), self.accuracy.shape
-        )
+        flat = _last(order(self.accuracy, self.macs))
+        place = np.unravel_index(flat, self.accuracy.shape)
         start = [float(c[i]) for c, i in zip(self.candidates, place)]
         shared = _candidates(self.confidences, self.fine)
         same = last_of([[float(threshold)] * len(start) for threshold in shared])
