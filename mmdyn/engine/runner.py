@@ -112,10 +112,11 @@ def build_runner(cfg: Config, *loaders: str) -> Runner:
 def _use_gloo(cfg: Config) -> None:
     """Start distributed jobs on CPUs, for which MMEngine has no settings."""
     # MMEngine's launcher and DDP wrapper take it for granted that there is a device to
-    # set; started here, the process group is left as it is.
-    torch.distributed.init_process_group('gloo')
-    # Threads of gloo that still run when the interpreter ends can abort it.
-    atexit.register(torch.distributed.destroy_process_group)
+    # set; started here, the process group is left as it is. A job has one.
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group('gloo')
+        # Threads of gloo that still run when the interpreter ends can abort it.
+        atexit.register(torch.distributed.destroy_process_group)
     wrapper = cfg.get('model_wrapper_cfg') or dict(
         type='MMDistributedDataParallel',
         broadcast_buffers=False,
