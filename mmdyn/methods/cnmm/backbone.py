@@ -10,19 +10,17 @@ from numbers import Integral
 import torch
 from mmcv.cnn import ConvModule, build_norm_layer
 from torch import Tensor, nn
+from torch.distributions import RelaxedBernoulli
 
 from mmdyn.methods.cnmm.construction import (
-    check_nodes,
-    checked_outputs,
+    checked_functions,
     checked_scales,
     checked_widths,
-    make_fan_outs,
     make_stem,
 )
-from mmdyn.methods.cnmm.gates import sample_concrete
-from mmdyn.methods.cnmm.graph import Function, all_functions, live_functions
+from mmdyn.methods.cnmm.fan_out import make_fan_outs
+from mmdyn.methods.cnmm.graph import RANKINGS, Function
 from mmdyn.methods.cnmm.points import MixturePoints
-from mmdyn.methods.cnmm.pruning import RANKINGS
 from mmdyn.models.backbone import Backbone
 from mmdyn.models.stages import Stage, cut_into_stages
 from mmdyn.registry import MODELS
@@ -51,21 +49,21 @@ class CNMM(MixturePoints, Backbone):
         stem (str): ``'cifar'`` (a 3×3 convolution of stride 1) or ``'imagenet'`` (7×7 of
             stride 2, norm, ReLU, max-pooling).
         out_indices (Sequence[int] | None): Nodes whose features, after norm and ReLU,
-            :meth:`forward` returns, in rising order; exits follow them. The last node is
-            always one of them; ``None``: it alone.
+            :meth:`forward` returns, rising to the last node; exits follow them. ``None``:
+            the last alone.
         out_channels (Sequence[int] | None): Channels that each of ``out_indices`` is
-            projected to by a 1×1 convolution, norm and ReLU, so that necks and heads of
-            the backbone that this one replaces fit. ``None``: those of the nodes.
+            projected to by a 1×1 convolution, norm and ReLU, to fit necks and heads of
+            another backbone. ``None``: those of the nodes.
         sampling (bool): Draw π in training; otherwise use the expectations there too.
-        deterministic (bool): Add all functions up instead of mixing them: there are no
-            mixing weights, and nothing can be pruned.
+        deterministic (bool): Add all functions up instead of mixing them; nothing can be
+            pruned then.
         temperature (float): Of the Concrete distribution, above 0.
         samples (int): Draws of π in inference, whose class probabilities are averaged
             (Table 1), at that many times the cost; 0: expectations. More than one takes
             a model that averages, such as ``mmdyn.MultiExitClassifier``.
         keep (Sequence[int]): Numbers of functions that the operating points keep at most.
-            The fewest that still make a network depend on the trained mixing weights; a
-            point with fewer is refused when it is set.
+            A point with too few for a network, given the trained mixing weights, is
+            refused when it is set.
         ranking (str): Importance of functions: ``'usage'``, the probability that a chain
             to the outputs contains one, or ``'mixing_weight'``, π alone, which is 1 for
             functions from node 0: they go last.
@@ -121,7 +119,6 @@ class CNMM(MixturePoints, Backbone):
                 f'samples must be 0 and keep empty, got {samples} and {keep}'
             )
         self.channels = tuple(channels)
-        self.out_indices = checked_outputs(out_indices, last=len(self.scales) - 1)
         self.sampling = sampling
         self.deterministic = deterministic
         self.temperature = temperature
@@ -129,8 +126,7 @@ class CNMM(MixturePoints, Backbone):
         self.ranking = ranking
         self.norm_eval = norm_eval
 
-        self.functions = live_functions(all_functions(self.scales), self.out_indices)
-        check_nodes(self.functions, self.scales, self.out_indices)
+        self.out_indices, self.functions = checked_functions(self.scales, out_indices)
         self.stem, stem_stride = make_stem(stem, in_channels, channels[0], norm_cfg)
         self.strides = tuple(stem_stride * 2**scale for scale in self.scales)
         nodes = range(len(self.scales))
@@ -164,17 +160,20 @@ class CNMM(MixturePoints, Backbone):
         return features
 
     def draw_mixing_weights(self, images: int) -> dict[Function, Tensor]:
-        """The mixing weights of one forward pass of N images.
+        """Mixing weights of a forward pass of N images, none in a deterministic sum.
 
-        They are samples of shape (N, 1, 1, 1) or expectations, scalars, as the mode of
-        the model asks for; a deterministic sum has none.
+        They are samples (N, 1, 1, 1) in single precision, or expectations, scalars.
         """
         if self.deterministic:
             return {}
         draws = self.sampling if self.training else self.samples
         if not draws:
             return dict(zip(self.mixed, self.gamma.sigmoid().unbind()))
-        samples = sample_concrete(self.gamma, images, self.temperature)
+        # Concrete variables (Maddison, Mnih, Teh, ICLR 2017), above 1/2 with probability π.
+        logits = self.gamma.float()
+        temperature = logits.new_full((), self.temperature)
+        gates = RelaxedBernoulli(temperature, logits=logits, validate_args=False)
+        samples = gates.rsample((images,))  # N, M
         return dict(zip(self.mixed, samples[..., None, None, None].unbind(1)))
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:

@@ -1,26 +1,40 @@
-"""Operating points of a mixture model: subnetworks of its functions."""
+"""Operating points of a mixture model, and the subnetworks that run at them."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from mmdyn.methods.cnmm.pruning import RANKINGS
-from mmdyn.methods.cnmm.subnetworks import Subnetworks
+from torch import nn
+
+from mmdyn.methods.cnmm.graph import RANKINGS, Function, live_functions, pruning_sequence
+from mmdyn.methods.cnmm.subnetwork import Subnetwork
 from mmdyn.models.searchable import Searchable
 from mmdyn.operating_point import DENSE, OperatingPoint
 from mmdyn.utils.validation import check_between, check_choice
 
 
-class MixturePoints(Subnetworks, Searchable):
+class MixturePoints(Searchable):
     """Base of mixture models that run at the points ``keep=K`` and ``dense``.
 
+    Subnetworks are cached until γ changes.
+
     Attributes:
+        functions (tuple[Function, ...]): All functions.
+        out_indices (tuple[int, ...]): Nodes whose features are returned.
+        deterministic (bool): Whether there are no mixing weights.
+        ranking (str): Importance of functions, one of ``RANKINGS``.
+        gamma (nn.Parameter): Logits of the mixing weights, unless deterministic.
         keep (tuple[int, ...]): Numbers of functions of the operating points.
         samples (int): Draws of the mixing weights in inference.
     """
 
     # Functions lead from each part to all later ones.
     trains_stage_wise = False
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self._cache: dict[tuple, Subnetwork] = {}
+        self._gamma_version = 0
 
     def set_keep(self, keep: Sequence[int]) -> None:
         if not isinstance(keep, Sequence) or len(set(keep)) < len(keep):
@@ -31,8 +45,7 @@ class MixturePoints(Subnetworks, Searchable):
 
     @property
     def operating_points(self) -> tuple[OperatingPoint, ...]:
-        pruned = tuple(self.pruned_point(number) for number in self.keep)
-        return (*pruned, DENSE, *self.found_points)
+        return (*map(self.pruned_point, self.keep), DENSE, *self.found_points)
 
     @property
     def dense_operating_point(self) -> OperatingPoint:
@@ -63,10 +76,8 @@ class MixturePoints(Subnetworks, Searchable):
     def stages_for(self, ends, settings=MappingProxyType({}), cut='stage', lazy=False):
         if cut != 'stage':
             return super().stages_for(ends, settings, cut, lazy)
-        subnetwork = self.subnetwork(
-            settings.get('keep'), settings.get('ranking'), ends, lazy
-        )
-        return [[stage] for stage in subnetwork.stages()]
+        keep, ranking = settings.get('keep'), settings.get('ranking')
+        return [[stage] for stage in self.subnetwork(keep, ranking, ends, lazy).stages()]
 
     def exit_points(self, ends: Sequence[int]) -> tuple[OperatingPoint, ...]:
         """A point for each ``keep`` and each exit that has more functions.
@@ -84,16 +95,108 @@ class MixturePoints(Subnetworks, Searchable):
     def pruned_point(
         self, keep: int, exit: int | None = None, ranking: str | None = None
     ) -> OperatingPoint:
-        """The point of ``keep`` functions at most, and of an exit, if there are any.
+        """The point of ``keep`` functions at most, like ``'exit=2,keep=20'``.
 
-        It is named like ``'exit=2,keep=20'``; a ranking that is not the model's own is
-        part of the name.
+        A ranking that is not the model's own is part of the name.
         """
-        settings = dict(keep=keep, ranking=ranking or self.ranking)
-        name = f'keep={keep}'
-        if exit is not None:
-            settings['exit'] = exit
-            name = f'exit={exit},{name}'
+        settings = dict(keep=keep) if exit is None else dict(exit=exit, keep=keep)
+        named = dict(settings)
+        settings['ranking'] = ranking or self.ranking
         if settings['ranking'] != self.ranking:
-            name = f'{name},ranking={ranking}'
+            named['ranking'] = ranking
+        name = ','.join(f'{setting}={value}' for setting, value in named.items())
         return OperatingPoint(name, settings)
+
+    @property
+    def mixed(self) -> tuple[Function, ...]:
+        """The functions that have mixing weights: those from later nodes than 0."""
+        return tuple(function for function in self.functions if function[0] > 0)
+
+    def mixing_weights(self) -> dict[Function, float]:
+        """π of each function; 1 from node 0, where each mixture starts."""
+        weights = dict.fromkeys(self.functions, 1.0)
+        if not self.deterministic:
+            weights.update(zip(self.mixed, self.gamma.detach().sigmoid().tolist()))
+        return weights
+
+    def pruning_sequence(
+        self, stages: Sequence[int] | None = None, ranking: str | None = None
+    ) -> list[tuple[Function, ...]]:
+        """The remaining functions as they are removed one after another.
+
+        ``stages`` are the numbers (from 1) of the outputs that are asked for, ``None``
+        all. A deterministic sum cannot be pruned.
+        """
+        outputs = self._outputs(stages)
+        if self.deterministic:
+            return [live_functions(self.functions, outputs)]
+        return pruning_sequence(self.mixing_weights(), outputs, ranking or self.ranking)
+
+    def subnetwork(
+        self,
+        keep: int | None = None,
+        ranking: str | None = None,
+        stages: Sequence[int] | None = None,
+        lazy: bool = False,
+    ) -> Subnetwork:
+        """The part of the model that some outputs need; it shares the weights.
+
+        After changes to ``.data`` of γ, which go unnoticed, call ``eval()`` or ``train()``.
+
+        Args:
+            keep (int | None): How many functions run, at most; ``None``: all.
+            ranking (str | None): One of ``RANKINGS``; ``None``: the model's own.
+            stages (Sequence[int] | None): As of :meth:`pruning_sequence`.
+            lazy (bool): Postpone functions that only later outputs need: more
+                convolutions for the same MACs, and fewer MACs for samples that exit.
+
+        Raises:
+            ValueError: If there are not so many functions, or so few would leave an
+                output without a path from the input.
+        """
+        self._clear_if_outdated()
+        key = keep, ranking, stages if stages is None else tuple(stages), lazy
+        if key not in self._cache:
+            self._cache[key] = self._build_subnetwork(*key)
+        return self._cache[key]
+
+    def _clear_if_outdated(self) -> None:
+        """Clear the cache if γ, the only input of pruning, was changed in place."""
+        # In exports γ is a stand-in without values: the latest subnetworks hold.
+        if self.deterministic or type(self.gamma) is not nn.Parameter:
+            return
+        version = 0 if self.gamma.is_inference() else self.gamma._version
+        if version != self._gamma_version:
+            self._cache.clear()
+            self._gamma_version = version
+
+    def _build_subnetwork(self, keep, ranking, stages, lazy) -> Subnetwork:
+        outputs = self._outputs(stages)
+        self.check_settings(dict(keep=keep, ranking=ranking))
+        sequence = [live_functions(self.functions, outputs)]
+        if keep is not None:
+            sequence = self.pruning_sequence(stages, ranking)
+        for functions in sequence:
+            if keep is None or len(functions) <= keep:
+                return Subnetwork(self, functions, outputs, lazy)
+        raise ValueError(
+            f'keep={keep} would leave an output without a path from the input: the last '
+            f'{len(functions)} functions by {ranking or self.ranking} that lead to nodes '
+            f'{outputs} are {functions}'
+        )
+
+    def train(self, mode: bool = True):
+        self._cache.clear()  # changes to .data raise no version
+        return super().train(mode)
+
+    def _outputs(self, stages: Sequence[int] | None) -> tuple[int, ...]:
+        """Nodes of some outputs, given by their numbers."""
+        if stages is None:
+            return self.out_indices
+        rises = list(stages) == sorted(set(stages))
+        number = len(self.out_indices)
+        if not (stages and rises and stages[0] >= 1 and stages[-1] <= number):
+            raise ValueError(
+                f'stages must be rising numbers in 1…{number}, got {list(stages)}'
+            )
+        return tuple(self.out_indices[number - 1] for number in stages)

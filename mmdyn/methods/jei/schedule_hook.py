@@ -102,8 +102,8 @@ class JEIScheduleHook(Hook):
         pretrained = (model.init_cfg, model.backbone.init_cfg)
         if not (runner._has_loaded or 'Pretrained' in str(pretrained)):
             runner.logger.warning(
-                'No checkpoint was loaded: set load_from to that of a trained network, or '
-                'the backbone and head stay as they were initialised'
+                'No checkpoint was loaded: set load_from to a trained network, or the '
+                'backbone and head stay as they were initialised'
             )
         self.objective.phase = None
 
