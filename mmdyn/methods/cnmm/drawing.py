@@ -16,7 +16,7 @@ def draw_frontier(
     path: str | Path,
     metric: str,
 ) -> None:
-    """Draw pruned networks by exit, exits alone, envelopes by ranking and chosen points."""
+    """Draw pruned networks by exit, whole exits, envelopes by ranking, chosen points."""
     unit, scale = macs_unit(exits[-1][0])
 
     def xy(curve):

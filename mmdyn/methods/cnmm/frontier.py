@@ -1,6 +1,7 @@
 """Search for the best points of a mixture model: an exit and its remaining functions."""
 
 from collections.abc import Sequence
+from dataclasses import InitVar, dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -58,19 +59,16 @@ def candidates(model: nn.Module, rankings: Sequence[str], levels: int) -> list[C
 def measure(runner: Runner, candidates: Sequence[Candidate]) -> list[Candidate]:
     """Run candidates on the validation data; those that can run, with their results."""
     model = outermost_dynamic_module(unwrapped(runner.model))
-    points = [candidate.point for candidate in candidates]
-    model.offer_points(points)
-    names = [point.name for point in points]
+    model.offer_points([c.point for c in candidates])
+    names = [c.point.name for c in candidates]
     loop = runner.build_val_loop(dict(type='mmdyn.OperatingPointValLoop', points=names))
     loop.run()
     results = {result.name: result for result in loop.results}
-    return [
-        candidate._replace(result=results[name])
-        for name, candidate in zip(names, candidates)
-        if name in results
-    ]
+    measured = [c for c in candidates if c.point.name in results]
+    return [c._replace(result=results[c.point.name]) for c in measured]
 
 
+@dataclass
 class Frontier:
     """The measured candidates, and the upper envelope of their scores against cost.
 
@@ -89,22 +87,19 @@ class Frontier:
         ValueError: For an unknown metric.
     """
 
-    def __init__(
-        self,
-        measured: Sequence[Candidate],
-        rankings: Sequence[str],
-        number: int,
-        metric: str | None = None,
-    ):
-        known = list(measured[0].result.metrics)
-        self.metric = metric or ('mIoU' if 'mIoU' in known else known[0])
+    measured: Sequence[Candidate]
+    rankings: Sequence[str]
+    number: InitVar[int]
+    metric: str | None = None
+
+    def __post_init__(self, number: int):
+        known = list(self.measured[0].result.metrics)
+        self.metric = self.metric or ('mIoU' if 'mIoU' in known else known[0])
         if self.metric not in known:
-            raise ValueError(f'unknown metric {metric!r}; measured: {known}')
-        self.measured = measured
-        self.rankings = rankings
-        self.exits = [c for c in measured if c.ranking is None]
-        costs, scores = zip(*self.curve(measured))
-        self.chosen = [measured[i] for i in thin_envelope(costs, scores, number)]
+            raise ValueError(f'unknown metric {self.metric!r}; measured: {known}')
+        self.exits = [c for c in self.measured if c.ranking is None]
+        costs, scores = zip(*self.curve(self.measured))
+        self.chosen = [self.measured[i] for i in thin_envelope(costs, scores, number)]
 
     def of_ranking(self, ranking: str) -> list[Candidate]:
         """The subnetworks of one ranking, the whole ones included."""
@@ -158,11 +153,10 @@ def thin_envelope(
     The cheapest and the best are among them; while there are more than ``number``, at
     least 2, the point is dropped without which the envelope loses the least area.
     """
-    order = sorted(
-        np.flatnonzero(pareto_mask(costs, scores)).tolist(), key=lambda i: costs[i]
-    )
+    front = np.flatnonzero(pareto_mask(costs, scores))
     # Of points with equal cost and score one is enough.
-    kept = [i for n, i in enumerate(order) if n == 0 or costs[i] > costs[order[n - 1]]]
+    _, cheapest_first = np.unique(np.take(costs, front), return_index=True)
+    kept = front[cheapest_first].tolist()
 
     def lost_area(n: int) -> float:
         before, point, after = kept[n - 1 : n + 2]

@@ -1,4 +1,4 @@
-"""Nodes and functions of a mixture model, without tensors: CNMM, Ruiz, Verbeek, ICCV 2019.
+"""Nodes and functions of a mixture model, without tensors: CNMM, Ruiz, Verbeek.
 
 A function (t, s) leads from node t to a later node s. For each node one function that
 leads to it is chosen at random, so the function before the node before … makes one chain
@@ -7,6 +7,9 @@ from node 0: one network of the mixture.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
+
+from mmdyn.utils.validation import check_out_indices
 
 Function = tuple[int, int]
 
@@ -49,6 +52,41 @@ def live_functions(
             needed.add(t)
             live.append((t, s))
     return tuple(reversed(live))
+
+
+def checked_scales(scales: Sequence[int], num_scales: int) -> tuple[int, ...]:
+    if not isinstance(scales, Sequence):
+        raise ValueError(f'scales must be a sequence, got {scales!r}')
+    scales = tuple(scales)
+    if len(scales) < 3:
+        raise ValueError(f'scales must give 3 nodes or more (T ≥ 2), got {scales}')
+    if not all(isinstance(k, Integral) and 0 <= k < num_scales for k in scales):
+        raise ValueError(
+            f'scales must lie in 0…{num_scales - 1}, places in channels, got {scales}'
+        )
+    if scales[0] != 0:
+        raise ValueError(f'node 0 must be of the finest scale, 0, got scales {scales}')
+    return scales
+
+
+def checked_functions(
+    scales: Sequence[int], out_indices: Sequence[int] | None
+) -> tuple[tuple[int, ...], tuple[Function, ...]]:
+    """The nodes that are outputs, and the functions on paths to them."""
+    last = len(scales) - 1
+    outputs = check_out_indices(out_indices, last)
+    if list(outputs) != sorted(set(outputs)) or outputs[-1] != last:
+        raise ValueError(
+            f'out_indices must rise and end with the last node, {last}, got {outputs}'
+        )
+    functions = live_functions(all_functions(scales), outputs)
+    unused = sorted({*range(last)} - {t for t, _ in functions} - {*outputs})
+    if unused:
+        raise ValueError(
+            f'no function leads from nodes {unused} to an output: all later nodes are '
+            f'finer; got scales {scales} and out_indices {outputs}'
+        )
+    return outputs, functions
 
 
 def selection_probabilities(

@@ -14,18 +14,9 @@ from mmdyn.utils.validation import check_between, check_choice
 
 
 class MixturePoints(Searchable):
-    """Base of mixture models that run at the points ``keep=K`` and ``dense``.
+    """The part of a CNMM that runs subnetworks at the points ``keep=K`` and ``dense``.
 
-    Subnetworks are cached until γ changes.
-
-    Attributes:
-        functions (tuple[Function, ...]): All functions.
-        out_indices (tuple[int, ...]): Nodes whose features are returned.
-        deterministic (bool): Whether there are no mixing weights.
-        ranking (str): Importance of functions, one of ``RANKINGS``.
-        gamma (nn.Parameter): Logits of the mixing weights, unless deterministic.
-        keep (tuple[int, ...]): Numbers of functions of the operating points.
-        samples (int): Draws of the mixing weights in inference.
+    Subnetworks are kept until γ changes.
     """
 
     # Functions lead from each part to all later ones.
@@ -56,13 +47,12 @@ class MixturePoints(Searchable):
         return max(1, self.samples)
 
     def check_settings(self, settings: Mapping[str, Any]) -> None:
-        unknown = set(settings) - {'keep', 'ranking'}
+        unknown = sorted(set(settings) - {'keep', 'ranking'})
         if unknown:
             raise ValueError(
-                f"a CNMM knows the settings 'keep' and 'ranking', got {sorted(unknown)}"
+                f"a CNMM knows the settings 'keep', 'ranking', got {unknown}"
             )
-        if settings.get('ranking') is not None:
-            check_choice('ranking', settings['ranking'], RANKINGS)
+        check_choice('ranking', settings.get('ranking', self.ranking), RANKINGS)
         if settings.get('keep') is not None:
             if self.deterministic:
                 raise ValueError('a deterministic sum has no mixing weights to prune by')
@@ -99,25 +89,12 @@ class MixturePoints(Searchable):
 
         A ranking that is not the model's own is part of the name.
         """
-        settings = dict(keep=keep) if exit is None else dict(exit=exit, keep=keep)
-        named = dict(settings)
-        settings['ranking'] = ranking or self.ranking
-        if settings['ranking'] != self.ranking:
-            named['ranking'] = ranking
-        name = ','.join(f'{setting}={value}' for setting, value in named.items())
-        return OperatingPoint(name, settings)
-
-    @property
-    def mixed(self) -> tuple[Function, ...]:
-        """The functions that have mixing weights: those from later nodes than 0."""
-        return tuple(function for function in self.functions if function[0] > 0)
-
-    def mixing_weights(self) -> dict[Function, float]:
-        """π of each function; 1 from node 0, where each mixture starts."""
-        weights = dict.fromkeys(self.functions, 1.0)
-        if not self.deterministic:
-            weights.update(zip(self.mixed, self.gamma.detach().sigmoid().tolist()))
-        return weights
+        settings = dict(exit=exit, keep=keep, ranking=ranking or self.ranking)
+        if exit is None:
+            del settings['exit']
+        implied = 'ranking', self.ranking
+        named = [f'{k}={value}' for k, value in settings.items() if (k, value) != implied]
+        return OperatingPoint(','.join(named), settings)
 
     def pruning_sequence(
         self, stages: Sequence[int] | None = None, ranking: str | None = None
@@ -127,10 +104,11 @@ class MixturePoints(Searchable):
         ``stages`` are the numbers (from 1) of the outputs that are asked for, ``None``
         all. A deterministic sum cannot be pruned.
         """
-        outputs = self._outputs(stages)
+        outputs, ranking = self._outputs(stages), ranking or self.ranking
+        check_choice('ranking', ranking, RANKINGS)
         if self.deterministic:
             return [live_functions(self.functions, outputs)]
-        return pruning_sequence(self.mixing_weights(), outputs, ranking or self.ranking)
+        return pruning_sequence(self.mixing_weights(), outputs, ranking)
 
     def subnetwork(
         self,
@@ -141,23 +119,26 @@ class MixturePoints(Searchable):
     ) -> Subnetwork:
         """The part of the model that some outputs need; it shares the weights.
 
-        After changes to ``.data`` of γ, which go unnoticed, call ``eval()`` or ``train()``.
+        Changes to ``.data`` of γ go unnoticed until ``eval()`` or ``train()`` is called.
 
         Args:
-            keep (int | None): How many functions run, at most; ``None``: all.
+            keep (int | None): Number of functions that run, at most; ``None``: all.
             ranking (str | None): One of ``RANKINGS``; ``None``: the model's own.
             stages (Sequence[int] | None): As of :meth:`pruning_sequence`.
             lazy (bool): Postpone functions that only later outputs need: more
                 convolutions for the same MACs, and fewer MACs for samples that exit.
 
         Raises:
-            ValueError: If there are not so many functions, or so few would leave an
-                output without a path from the input.
+            ValueError: For more functions than there are, or too few for an output.
         """
         self._clear_if_outdated()
         key = keep, ranking, stages if stages is None else tuple(stages), lazy
         if key not in self._cache:
-            self._cache[key] = self._build_subnetwork(*key)
+            outputs = self._outputs(stages)
+            functions = live_functions(self.functions, outputs)
+            if keep is not None:
+                functions = self._most_important(keep, ranking or self.ranking, stages)
+            self._cache[key] = Subnetwork(self, functions, outputs, lazy)
         return self._cache[key]
 
     def _clear_if_outdated(self) -> None:
@@ -170,19 +151,15 @@ class MixturePoints(Searchable):
             self._cache.clear()
             self._gamma_version = version
 
-    def _build_subnetwork(self, keep, ranking, stages, lazy) -> Subnetwork:
-        outputs = self._outputs(stages)
+    def _most_important(self, keep, ranking, stages) -> tuple[Function, ...]:
         self.check_settings(dict(keep=keep, ranking=ranking))
-        sequence = [live_functions(self.functions, outputs)]
-        if keep is not None:
-            sequence = self.pruning_sequence(stages, ranking)
-        for functions in sequence:
-            if keep is None or len(functions) <= keep:
-                return Subnetwork(self, functions, outputs, lazy)
+        for functions in self.pruning_sequence(stages, ranking):
+            if len(functions) <= keep:
+                return functions
         raise ValueError(
             f'keep={keep} would leave an output without a path from the input: the last '
-            f'{len(functions)} functions by {ranking or self.ranking} that lead to nodes '
-            f'{outputs} are {functions}'
+            f'{len(functions)} functions by {ranking} that lead to nodes '
+            f'{self._outputs(stages)} are {functions}'
         )
 
     def train(self, mode: bool = True):
@@ -193,10 +170,9 @@ class MixturePoints(Searchable):
         """Nodes of some outputs, given by their numbers."""
         if stages is None:
             return self.out_indices
-        rises = list(stages) == sorted(set(stages))
-        number = len(self.out_indices)
-        if not (stages and rises and stages[0] >= 1 and stages[-1] <= number):
+        valid = {*range(1, len(self.out_indices) + 1)}
+        if not stages or list(stages) != sorted(valid & {*stages}):
             raise ValueError(
-                f'stages must be rising numbers in 1…{number}, got {list(stages)}'
+                f'stages must be rising numbers in 1…{len(valid)}, got {[*stages]}'
             )
         return tuple(self.out_indices[number - 1] for number in stages)

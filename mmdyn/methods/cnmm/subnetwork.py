@@ -45,7 +45,7 @@ class Subnetwork:
         return [
             Stage(
                 partial(self._run, nodes=range(last + 1, node + 1)),
-                self.model.out_width(node),
+                self.model.out_widths[node],
                 self.model.strides[node],
                 partial(self._features, node=node),
             )
@@ -53,7 +53,8 @@ class Subnetwork:
         ]
 
     def _features(self, state: dict, node: int) -> Tensor:
-        return self.model.project(node, state['active'][node])
+        features, projections = state['active'][node], self.model.projections
+        return projections[str(node)](features) if str(node) in projections else features
 
     def _run(self, state: Tensor | dict, nodes: range) -> dict:
         """The state at the last of some nodes, from images or the state before them."""
@@ -62,12 +63,10 @@ class Subnetwork:
             state = dict(held={0: self.model.stem(state)}, active={}, weights=weights)
         state = {name: dict(tensors) for name, tensors in state.items()}
         held, active = state['held'], state['active']
-        output = horizon = nodes[-1]
-        if self.lazy:
-            for t in active:
-                self._run_functions(t, state, nodes)
-        else:
-            horizon = self.outputs[-1]
+        output = nodes[-1]
+        horizon = output if self.lazy else self.outputs[-1]
+        for t in active if self.lazy else ():  # what was postponed
+            self._run_functions(t, state, nodes)
         for t in nodes:
             if t in held:  # else no function leads there
                 x = self.model.norms[str(t)](held.pop(t))
@@ -80,14 +79,11 @@ class Subnetwork:
     def _run_functions(self, t: int, state: dict, nodes: range) -> None:
         """Run the functions from node t to some nodes and mix their outputs in."""
         held, weights = state['held'], state['weights']
+        wanted = {s for s in nodes if (t, s) in self.functions}
         for fan_out in self.model.fan_outs[str(t)].values():
-            wanted = [
-                s for s in fan_out.targets if s in nodes and (t, s) in self.functions
-            ]
-            if not wanted:
-                continue
-            for s, value in zip(wanted, fan_out(state['active'][t], wanted)):
-                held[s] = _mix(held.get(s), value, weights.get((t, s)))
+            if targets := [s for s in fan_out.targets if s in wanted]:
+                for s, value in zip(targets, fan_out(state['active'][t], targets)):
+                    held[s] = _mix(held.get(s), value, weights.get((t, s)))
 
 
 def _mix(held: Tensor | None, value: Tensor, weight: Tensor | None) -> Tensor:
