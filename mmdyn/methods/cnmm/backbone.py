@@ -159,7 +159,7 @@ class CNMM(MixturePoints, Backbone):
         draws = self.sampling if self.training else self.samples
         if not draws:
             return dict(zip(self.mixed, self.gamma.sigmoid().unbind()))
-        # The Concrete Distribution, Maddison, Mnih, Teh, ICLR 2017; above 1/2 if π says.
+        # Concrete Distribution, Maddison, Mnih, Teh, ICLR 2017: above 1/2 as often as π.
         logits = self.gamma.float()
         temperature = logits.new_full((), self.temperature)
         gates = RelaxedBernoulli(temperature, logits=logits, validate_args=False)

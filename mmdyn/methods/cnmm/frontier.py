@@ -15,6 +15,8 @@ from mmdyn.evaluation.saved_points import outermost_dynamic_module
 from mmdyn.methods.cnmm.points import MixturePoints
 from mmdyn.operating_point import OperatingPoint
 
+Values = Sequence[float]
+
 
 class Candidate(NamedTuple):
     """A subnetwork to try: its point, exit from 1, if any, and number of functions.
@@ -137,17 +139,13 @@ class Frontier:
         }
 
 
-def best_within(
-    budgets: Sequence[float], costs: Sequence[float], scores: Sequence[float]
-) -> np.ndarray:
+def best_within(budgets: Values, costs: Values, scores: Values) -> np.ndarray:
     """Best score of the points whose costs are within each budget; else −infinity."""
     affordable = np.asarray(costs)[None] <= np.asarray(budgets)[:, None]
     return np.where(affordable, np.asarray(scores)[None], -np.inf).max(axis=1)
 
 
-def thin_envelope(
-    costs: Sequence[float], scores: Sequence[float], number: int
-) -> list[int]:
+def thin_envelope(costs: Values, scores: Values, number: int) -> list[int]:
     """Indices of the most valuable points of the upper envelope, from the cheapest.
 
     The cheapest and the best are among them; while there are more than ``number``, at
