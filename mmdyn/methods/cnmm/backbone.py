@@ -28,7 +28,7 @@ class CNMM(MixturePoints, Backbone):
     Node 0 holds the stem's map. From every node t a function f_t^s (batch norm, ReLU, 3×3
     convolution; functions from one node share the norm) leads to each later node s that
     is not finer. Node s is built up as its functions are computed (Eq. 7):
-    h_{t+1}^s = π_t^s f_t^s(h_t^t) + (1 − π_t^s) h_t^s with π = sigmoid(γ), γ learned.
+    h_{t+1}^s = π_t^s f_t^s(h_t^t) + (1 − π_t^s) h_t^s with π = sigmoid(γ), γ learned from 0.
     Training draws π anew for each image from the Concrete distribution, inference uses
     π itself. Pruning needs no training: it removes the functions least likely to be
     used, and those that are dead without them.
@@ -123,10 +123,9 @@ class CNMM(MixturePoints, Backbone):
         self.mixed = tuple(f for f in self.functions if f[0] > 0)
         self.stem, stem_stride = _make_stem(stem, in_channels, channels[0], norm_cfg)
         self.strides = tuple(stem_stride * 2**scale for scale in self.scales)
-        nodes = range(len(self.scales))
-        self.norms = nn.ModuleDict(
-            {str(n): build_norm_layer(norm_cfg, self.width(n))[1] for n in nodes}
-        )
+        self.norms = nn.ModuleDict()
+        for node in range(len(self.scales)):
+            self.norms[str(node)] = build_norm_layer(norm_cfg, self.width(node))[1]
         self.fan_outs = make_fan_outs(self.functions, self.scales, self.channels)
         projected = _checked_widths(out_channels, self.out_indices)
         self.out_widths = {n: self.width(n) for n in self.out_indices} | projected

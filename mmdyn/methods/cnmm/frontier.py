@@ -32,11 +32,7 @@ class Candidate(NamedTuple):
 
 
 def candidates(model: nn.Module, rankings: Sequence[str], levels: int) -> list[Candidate]:
-    """Subnetworks to try at each exit of a model, at evenly spread levels of pruning.
-
-    Raises:
-        ValueError: For a model with another backbone.
-    """
+    """Subnetworks to try at each exit of a model, at evenly spread levels of pruning."""
     owner = outermost_dynamic_module(model)
     backbone = getattr(owner, 'backbone', owner)
     if not isinstance(backbone, MixturePoints):

@@ -31,8 +31,7 @@ def all_functions(scales: Sequence[int]) -> Functions:
 def live_functions(functions: Iterable[Function], outputs: Sequence[int]) -> Functions:
     """The functions on paths from node 0 to outputs, in order; others are dead.
 
-    Raises:
-        ValueError: If no path leads to an output.
+    An output without a path is refused by a ``ValueError``.
     """
     reached, fed = {0}, []
     for t, s in sorted(functions):
