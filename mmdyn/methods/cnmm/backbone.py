@@ -28,7 +28,7 @@ class CNMM(MixturePoints, Backbone):
     Node 0 holds the stem's map. From every node t a function f_t^s (batch norm, ReLU, 3×3
     convolution; functions from one node share the norm) leads to each later node s that
     is not finer. Node s is built up as its functions are computed (Eq. 7):
-    h_{t+1}^s = π_t^s f_t^s(h_t^t) + (1 − π_t^s) h_t^s with π = sigmoid(γ), γ learned from 0.
+    h_{t+1}^s = π_t^s f_t^s(h_t^t) + (1 − π_t^s) h_t^s with π = sigmoid(γ), γ learned.
     Training draws π anew for each image from the Concrete distribution, inference uses
     π itself. Pruning needs no training: it removes the functions least likely to be
     used, and those that are dead without them.
@@ -63,7 +63,7 @@ class CNMM(MixturePoints, Backbone):
             functions from node 0: they go last.
         norm_cfg (dict): Config of the norms.
         norm_eval (bool): Keep BN statistics fixed in training.
-        init_cfg (dict | list | None): Initialisation; ``None``: Kaiming.
+        init_cfg (dict | list | None): Initialisation; ``None``: Kaiming (γ = 0).
 
     Raises:
         ValueError: For fewer than three nodes (T < 2), a node, scale, ranking or number
