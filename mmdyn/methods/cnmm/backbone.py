@@ -63,7 +63,7 @@ class CNMM(MixturePoints, Backbone):
             functions from node 0: they go last.
         norm_cfg (dict): Config of the norms.
         norm_eval (bool): Keep BN statistics fixed in training.
-        init_cfg (dict | list | None): Initialisation; ``None``: Kaiming.
+        init_cfg (dict | list | None): Initialisation; ``None``: Kaiming (γ = 0).
 
     Raises:
         ValueError: For fewer than three nodes (T < 2), a node, scale, ranking or number
@@ -123,10 +123,9 @@ class CNMM(MixturePoints, Backbone):
         self.mixed = tuple(f for f in self.functions if f[0] > 0)
         self.stem, stem_stride = _make_stem(stem, in_channels, channels[0], norm_cfg)
         self.strides = tuple(stem_stride * 2**scale for scale in self.scales)
-        nodes = range(len(self.scales))
-        self.norms = nn.ModuleDict(
-            {str(n): build_norm_layer(norm_cfg, self.width(n))[1] for n in nodes}
-        )
+        self.norms = nn.ModuleDict()
+        for node in range(len(self.scales)):
+            self.norms[str(node)] = build_norm_layer(norm_cfg, self.width(node))[1]
         self.fan_outs = make_fan_outs(self.functions, self.scales, self.channels)
         projected = _checked_widths(out_channels, self.out_indices)
         self.out_widths = {n: self.width(n) for n in self.out_indices} | projected
@@ -159,7 +158,7 @@ class CNMM(MixturePoints, Backbone):
         draws = self.sampling if self.training else self.samples
         if not draws:
             return dict(zip(self.mixed, self.gamma.sigmoid().unbind()))
-        # The Concrete Distribution, Maddison, Mnih, Teh, ICLR 2017; above 1/2 if π says.
+        # Concrete Distribution, Maddison, Mnih, Teh, ICLR 2017: above 1/2 as often as π.
         logits = self.gamma.float()
         temperature = logits.new_full((), self.temperature)
         gates = RelaxedBernoulli(temperature, logits=logits, validate_args=False)

@@ -15,6 +15,8 @@ from mmdyn.evaluation.saved_points import outermost_dynamic_module
 from mmdyn.methods.cnmm.points import MixturePoints
 from mmdyn.operating_point import OperatingPoint
 
+Values = Sequence[float]
+
 
 class Candidate(NamedTuple):
     """A subnetwork to try: its point, exit from 1, if any, and number of functions.
@@ -30,11 +32,7 @@ class Candidate(NamedTuple):
 
 
 def candidates(model: nn.Module, rankings: Sequence[str], levels: int) -> list[Candidate]:
-    """Subnetworks to try at each exit of a model, at evenly spread levels of pruning.
-
-    Raises:
-        ValueError: For a model with another backbone.
-    """
+    """Subnetworks to try at each exit of a model, at evenly spread levels of pruning."""
     owner = outermost_dynamic_module(model)
     backbone = getattr(owner, 'backbone', owner)
     if not isinstance(backbone, MixturePoints):
@@ -137,17 +135,13 @@ class Frontier:
         }
 
 
-def best_within(
-    budgets: Sequence[float], costs: Sequence[float], scores: Sequence[float]
-) -> np.ndarray:
+def best_within(budgets: Values, costs: Values, scores: Values) -> np.ndarray:
     """Best score of the points whose costs are within each budget; else −infinity."""
     affordable = np.asarray(costs)[None] <= np.asarray(budgets)[:, None]
     return np.where(affordable, np.asarray(scores)[None], -np.inf).max(axis=1)
 
 
-def thin_envelope(
-    costs: Sequence[float], scores: Sequence[float], number: int
-) -> list[int]:
+def thin_envelope(costs: Values, scores: Values, number: int) -> list[int]:
     """Indices of the most valuable points of the upper envelope, from the cheapest.
 
     The cheapest and the best are among them; while there are more than ``number``, at

@@ -6,17 +6,19 @@ from node 0: one network of the mixture.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Integral
 
 from mmdyn.utils.validation import check_out_indices
 
 Function = tuple[int, int]
+Functions = tuple[Function, ...]
+Weights = dict[Function, float]
 
 RANKINGS = ('usage', 'mixing_weight')
 
 
-def all_functions(scales: Sequence[int]) -> tuple[Function, ...]:
+def all_functions(scales: Sequence[int]) -> Functions:
     """Functions from each node to all later ones that are not finer, in order."""
     return tuple(
         (t, s)
@@ -26,13 +28,10 @@ def all_functions(scales: Sequence[int]) -> tuple[Function, ...]:
     )
 
 
-def live_functions(
-    functions: Iterable[Function], outputs: Sequence[int]
-) -> tuple[Function, ...]:
+def live_functions(functions: Iterable[Function], outputs: Sequence[int]) -> Functions:
     """The functions on paths from node 0 to outputs, in order; others are dead.
 
-    Raises:
-        ValueError: If no path leads to an output.
+    An output without a path is refused by a ``ValueError``.
     """
     reached, fed = {0}, []
     for t, s in sorted(functions):
@@ -71,7 +70,7 @@ def checked_scales(scales: Sequence[int], num_scales: int) -> tuple[int, ...]:
 
 def checked_functions(
     scales: Sequence[int], out_indices: Sequence[int] | None
-) -> tuple[tuple[int, ...], tuple[Function, ...]]:
+) -> tuple[tuple[int, ...], Functions]:
     """The nodes that are outputs, and the functions on paths to them."""
     last = len(scales) - 1
     outputs = check_out_indices(out_indices, last)
@@ -89,9 +88,7 @@ def checked_functions(
     return outputs, functions
 
 
-def selection_probabilities(
-    mixing_weights: Mapping[Function, float],
-) -> dict[Function, float]:
+def selection_probabilities(mixing_weights: Weights) -> Weights:
     """Probability w_t^s = π_t^s Π_{r>t} (1 − π_r^s) that node s uses function (t, s).
 
     The first function to a node replaces nothing, so its π counts as 1.
@@ -105,9 +102,7 @@ def selection_probabilities(
     return probabilities
 
 
-def usage_probabilities(
-    mixing_weights: Mapping[Function, float], outputs: Sequence[int]
-) -> dict[Function, float]:
+def usage_probabilities(mixing_weights: Weights, outputs: Sequence[int]) -> Weights:
     """Probability of each function to be on the chain to an output.
 
     That is w_t^s times the probability that the chain contains node s; outputs are
@@ -123,8 +118,8 @@ def usage_probabilities(
 
 
 def pruning_sequence(
-    mixing_weights: Mapping[Function, float], outputs: Sequence[int], ranking: str
-) -> list[tuple[Function, ...]]:
+    mixing_weights: Weights, outputs: Sequence[int], ranking: str
+) -> list[Functions]:
     """The remaining functions, from all live ones to the fewest that reach each output.
 
     Each step removes the least important one and those that are dead without it (section

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from mmdyn.methods.cnmm.graph import RANKINGS, Function, live_functions, pruning_sequence
+from mmdyn.methods.cnmm.graph import RANKINGS, Functions, live_functions, pruning_sequence
 from mmdyn.methods.cnmm.subnetwork import Subnetwork
 from mmdyn.models.searchable import Searchable
 from mmdyn.operating_point import DENSE, OperatingPoint
@@ -49,9 +49,7 @@ class MixturePoints(Searchable):
     def check_settings(self, settings: Mapping[str, Any]) -> None:
         unknown = sorted(set(settings) - {'keep', 'ranking'})
         if unknown:
-            raise ValueError(
-                f"a CNMM knows the settings 'keep', 'ranking', got {unknown}"
-            )
+            raise ValueError(f'a CNMM knows the settings keep and ranking, got {unknown}')
         check_choice('ranking', settings.get('ranking', self.ranking), RANKINGS)
         if settings.get('keep') is not None:
             if self.deterministic:
@@ -98,7 +96,7 @@ class MixturePoints(Searchable):
 
     def pruning_sequence(
         self, stages: Sequence[int] | None = None, ranking: str | None = None
-    ) -> list[tuple[Function, ...]]:
+    ) -> list[Functions]:
         """The remaining functions as they are removed one after another.
 
         ``stages`` are the numbers (from 1) of the outputs that are asked for, ``None``
@@ -138,7 +136,7 @@ class MixturePoints(Searchable):
             functions = live_functions(self.functions, outputs)
             if keep is not None:
                 functions = self._most_important(keep, ranking or self.ranking, stages)
-            self._cache[key] = Subnetwork(self, functions, outputs, lazy)
+            self._cache[key] = Subnetwork(self, frozenset(functions), outputs, lazy)
         return self._cache[key]
 
     def _clear_if_outdated(self) -> None:
@@ -151,8 +149,8 @@ class MixturePoints(Searchable):
             self._cache.clear()
             self._gamma_version = version
 
-    def _most_important(self, keep, ranking, stages) -> tuple[Function, ...]:
-        self.check_settings(dict(keep=keep, ranking=ranking))
+    def _most_important(self, keep, ranking, stages) -> Functions:
+        self.check_settings(dict(keep=keep))
         for functions in self.pruning_sequence(stages, ranking):
             if len(functions) <= keep:
                 return functions
@@ -170,9 +168,7 @@ class MixturePoints(Searchable):
         """Nodes of some outputs, given by their numbers."""
         if stages is None:
             return self.out_indices
-        valid = {*range(1, len(self.out_indices) + 1)}
-        if not stages or list(stages) != sorted(valid & {*stages}):
-            raise ValueError(
-                f'stages must be rising numbers in 1…{len(valid)}, got {[*stages]}'
-            )
+        last = len(self.out_indices)
+        if not stages or list(stages) != sorted({*stages} & {*range(1, last + 1)}):
+            raise ValueError(f'stages must be rising numbers in 1…{last}, got {stages}')
         return tuple(self.out_indices[number - 1] for number in stages)

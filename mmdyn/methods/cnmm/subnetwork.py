@@ -1,6 +1,6 @@
 """Forward pass of some functions for some outputs: CNMM, Ruiz, Verbeek, Eq. 7."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -10,6 +10,7 @@ from mmdyn.methods.cnmm.graph import Function
 from mmdyn.models.stages import Stage, Walk
 
 
+@dataclass(eq=False)
 class Subnetwork:
     """Some functions of a mixture model, computed only as far as an output needs them.
 
@@ -19,22 +20,15 @@ class Subnetwork:
 
     Args:
         model (CNMM): The model, whose weights are used.
-        functions (Sequence[Function]): Functions on paths from node 0 to the outputs.
-        outputs (Sequence[int]): Nodes whose features are asked for.
+        functions (frozenset[Function]): Functions on paths from node 0 to the outputs.
+        outputs (tuple[int, ...]): Nodes whose features are asked for.
         lazy (bool): Postpone functions that only later outputs need.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        functions: Sequence[Function],
-        outputs: Sequence[int],
-        lazy: bool = False,
-    ):
-        self.model = model
-        self.functions = frozenset(functions)
-        self.outputs = tuple(outputs)
-        self.lazy = lazy
+    model: nn.Module
+    functions: frozenset[Function]
+    outputs: tuple[int, ...]
+    lazy: bool
 
     def __call__(self, images: Tensor) -> tuple[Tensor, ...]:
         """Features (N, C, H, W) of each output."""

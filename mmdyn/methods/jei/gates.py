@@ -20,9 +20,8 @@ def uncertainty_statistics(logits: Tensor) -> Tensor:
     """
     best, second = logits.softmax(dim=1).topk(2, dim=1).values.unbind(dim=1)
     # Squared and renormalised, probabilities are those of twice the logits.
-    return torch.stack(
-        [best, _entropy(logits), _entropy(2 * logits), best - second], dim=1
-    )
+    statistics = best, _entropy(logits), _entropy(2 * logits), best - second
+    return torch.stack(statistics, dim=1)
 
 
 def _entropy(logits: Tensor) -> Tensor:

@@ -46,8 +46,6 @@ class JointTraining:
         phase (str | None): ``'warmup'``, ``'gate'``, ``'classifier'`` or ``'backbone'``,
             in which the classifier's own losses are used; ``None`` before training.
 
-    Raises:
-        ValueError: For other targets.
     """
 
     trains_policy = True
@@ -112,11 +110,10 @@ class JointTraining:
     def _losses_of_exits(self, policy, logits, errors) -> dict[str, Tensor]:
         """Eq. 13, with the gradient of Eq. 14 or of Eq. 30."""
         with torch.set_grad_enabled(self.full_gradient):
-            gates = _gate_logits(policy, logits, frozen=True).sigmoid()
-            leaving = exit_distribution(gates)
-        costs = self.leaving_costs(errors)
+            gates = _gate_logits(policy, logits, frozen=True)
+            leaving = exit_distribution(gates.sigmoid())
         return dict(
-            loss_exits=(costs * leaving).sum(dim=0).mean(),
+            loss_exits=(self.leaving_costs(errors) * leaving).sum(dim=0).mean(),
             expected_cost=(self.exit_costs.to(errors) @ leaving.detach()).mean(),
         )
 

@@ -16,8 +16,6 @@ from torch import Tensor, nn
 
 from mmdyn.utils.validation import check_counts
 
-_DROP_RATE = 0.1  # the authors'
-
 
 def positive_random_features(x: Tensor, w: Tensor) -> Tensor:
     """exp(w·x − |x|²/2) / √m (N, L, m), of queries or keys (N, L, C) and rows (m, C)."""
@@ -57,13 +55,13 @@ class TokenPerformer(nn.Module):
         self.norm1 = nn.LayerNorm(input_dims)
         self.kqv = nn.Linear(input_dims, 3 * embed_dims)
         self.proj = nn.Linear(embed_dims, embed_dims)
-        self.drop = nn.Dropout(_DROP_RATE)
+        self.drop = nn.Dropout(0.1)
         self.norm2 = nn.LayerNorm(embed_dims)
         self.mlp = nn.Sequential(
             nn.Linear(embed_dims, embed_dims),
             nn.GELU(),
             nn.Linear(embed_dims, embed_dims),
-            nn.Dropout(_DROP_RATE),
+            nn.Dropout(0.1),
         )
         w = nn.init.orthogonal_(torch.empty(embed_dims // 2, embed_dims))
         self.w = nn.Parameter(w * math.sqrt(len(w)), requires_grad=False)
