@@ -96,9 +96,10 @@ def build_runner(cfg: Config, *loaders: str) -> Runner:
 
 def _use_gloo(cfg: Config) -> None:
     """Start a distributed job on CPUs: MMEngine's launcher asks for a device to set."""
-    torch.distributed.init_process_group('gloo')
-    # Threads of gloo that still run when the interpreter ends can abort it.
-    atexit.register(torch.distributed.destroy_process_group)
+    if not torch.distributed.is_initialized():  # a job has one, for all its runners
+        torch.distributed.init_process_group('gloo')
+        # Threads of gloo that still run when the interpreter ends can abort it.
+        atexit.register(torch.distributed.destroy_process_group)
     wrapper = cfg.get('model_wrapper_cfg') or dict(
         type='MMDistributedDataParallel',
         broadcast_buffers=False,

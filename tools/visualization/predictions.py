@@ -115,7 +115,7 @@ def drawn(visualizer, image, sample):
 def print_costs(rows: list) -> None:
     from rich.table import Table
 
-    from mmdyn.evaluation.report import console_for_tables
+    from mmdyn.evaluation.tables import console_for_tables
     from mmdyn.visualization.predictions import cost_writer
 
     table = Table(title='Executed for each image')
