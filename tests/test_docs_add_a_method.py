@@ -42,7 +42,6 @@ def test_the_page_has_a_method_of_about_60_lines():
     assert sum(bool(line.strip()) for line in code.splitlines()) <= 60
 
 
-@pytest.mark.usefixtures('restored_scope')
 def test_the_page_works(folder, digits):
     cfg = Config.fromfile(folder / 'slimmable_digits.py')
     cfg.merge_from_dict(
@@ -68,7 +67,7 @@ def test_the_page_works(folder, digits):
     ratio = MACS['width=0.5'] / MACS['width=1']
     assert points['width=0.5']['cost_ratio'] == pytest.approx(ratio)
     for name in MACS:  # a tenth of the digits by chance
-        assert metrics[f'{name}/accuracy/top1'] > 25
+        assert metrics[f'{name}/accuracy/top1'] > 20
     # Each width has trained its own norms, in every second of 90 iterations.
     for layer in runner.model.backbone.layers:
         assert [int(norm.num_batches_tracked) for norm in layer.norms] == [45, 45]

@@ -7,7 +7,7 @@ from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 from torch import nn
 
-from mmdyn.methods.spatial.resnet import SpatialResNet
+from mmdyn.registry import MODELS
 
 
 class Images(torch.utils.data.Dataset):
@@ -29,7 +29,10 @@ class Classifier(BaseModel):
 
     def __init__(self, **backbone):
         super().__init__()
-        self.backbone = SpatialResNet(8, base_channels=4, stem_channels=4, **backbone)
+        small = dict(depth=8, base_channels=4, stem_channels=4)
+        self.backbone = MODELS.build(
+            dict(type='mmdyn.SpatialResNet', **small, **backbone)
+        )
         self.head = nn.Module()
         self.head.fc = nn.Linear(16, 5)
 
@@ -64,7 +67,7 @@ def make_runner(work_dir, hooks, iters=6, interval=3, budgets=(0.3, 0.5, 0.7), *
         collate_fn=dict(type='default_collate'),
     )
     settings = dict(
-        model=Classifier(budgets=budgets),
+        model=options.pop('model', None) or Classifier(budgets=budgets),
         work_dir=str(work_dir),
         train_dataloader=loader,
         val_dataloader={**loader, 'dataset': Images(12)},

@@ -4,7 +4,8 @@ import math
 
 import pytest
 import torch
-from helpers.budget_runner import Classifier, make_runner
+from helpers.budget_runner import make_runner
+from helpers.rooms import needs
 from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
 from torch import nn
@@ -178,10 +179,11 @@ def _until(step, runner):
     return run_iter
 
 
+@needs('SpatialResNet')
 def test_budgets_are_points_too(tmp_path):
     """The general hook trains budgets; the mask schedule stays as it was built."""
     hook = dict(type='mmdyn.OperatingPointScheduleHook', weight=7.0)
-    make_runner(tmp_path, [hook], iters=3, interval=3, model=Classifier()).train()
+    make_runner(tmp_path, [hook], iters=3, interval=3).train()
     lines = [line for line in logged(tmp_path) if 'loss_budget' in line]
     share = lines[0]['budget=0.3/executed_share']
     expected = 7 * (share - 0.3) ** 2
