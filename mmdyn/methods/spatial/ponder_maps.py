@@ -37,15 +37,7 @@ def recorded_masks(model: nn.Module) -> Iterator[dict[str, Tensor]]:
 
 
 def summed_maps(masks: dict[str, Tensor], size: tuple[int, int]) -> Tensor:
-    """Count the blocks that computed each pixel of an image.
-
-    Args:
-        masks (dict[str, Tensor]): Mask (1, 1, H, W) of each block.
-        size (tuple[int, int]): Height and width of the image.
-
-    Returns:
-        Tensor: Numbers of blocks, of that height and width.
-    """
+    """Number of blocks, by masks (1, 1, H, W), that computed each pixel of an image."""
     maps = [functional.interpolate(mask, size, mode='nearest') for mask in masks.values()]
     return torch.cat(maps).sum(dim=(0, 1))
 
@@ -53,13 +45,9 @@ def summed_maps(masks: dict[str, Tensor], size: tuple[int, int]) -> Tensor:
 def draw_ponder_maps(
     image: np.ndarray, masks: dict[str, Tensor], path: str | Path, title: str
 ) -> None:
-    """Draw an image, the sum of its masks, and the mask of each block.
+    """Draw an image (H, W, 3), RGB, the sum of its masks, and the mask of each block.
 
-    Args:
-        image (np.ndarray): The image, (H, W, 3), RGB in 0…255.
-        masks (dict[str, Tensor]): Mask (1, 1, H, W) of each block.
-        path (str | Path): Where to write the picture; the suffix tells the format.
-        title (str): Its title.
+    The masks are (1, 1, H, W); the suffix of the path tells the format.
     """
     columns = min(COLUMNS, max(3, len(masks)))
     rows = -(-len(masks) // columns)
@@ -80,8 +68,7 @@ def draw_ponder_maps(
         block = '.'.join(name.split('.')[-2:])
         axes.set_title(f'{block}: {mask.mean():.0%}', fontsize=9)
     for axes in (whole, summed, *panels):
-        axes.set_xticks([])
-        axes.set_yticks([])
+        axes.set(xticks=[], yticks=[])
     for axes in panels[len(masks) :]:
         axes.set_axis_off()
     figure.suptitle(title, fontsize=10)

@@ -1,14 +1,13 @@
 """Target awareness: weights of budgets by the distances of scores from targets."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from numbers import Real
 
-import torch
 from mmengine.hooks import EMAHook
 from mmengine.runner import EpochBasedTrainLoop
 
 from mmdyn.engine.loops import OperatingPointValLoop
+from mmdyn.engine.passes import PassTotals
 from mmdyn.operating_point import (
     OperatingPoint,
     at_operating_point,
@@ -43,7 +42,6 @@ class TargetWeights:
     ):
         self.norm = norm
         self.metric = metric
-        self.points = points
         self.weights = {point.name: 1.0 for point in points}
         self._check_loop(runner)
         state = runner.message_hub.runtime_info.get(_STATE) if runner.iter > 0 else None
@@ -53,9 +51,14 @@ class TargetWeights:
             return
         self.weights, self.targets = dict(state['weights']), dict(state['targets'])
         if state['step'] < runner.iter and _validation_was_due(runner):
-            # Checkpoints are written before the validation of their step.
-            with _averaged_weights(runner):
-                self.update(runner, {p.name: self._score(runner, p) for p in points})
+            # Checkpoints are written before the validation of their step, which is of
+            # averaged weights if there are any.
+            averages = [hook for hook in runner.hooks if isinstance(hook, EMAHook)]
+            for hook in averages:
+                hook.before_val_epoch(runner)
+            self._update(runner, {p.name: self._score(runner, p) for p in points})
+            for hook in averages:
+                hook.after_val_epoch(runner)
 
     def _check_loop(self, runner) -> None:
         loop = runner.val_loop
@@ -85,11 +88,11 @@ class TargetWeights:
         """Score of the model at a point; no hooks of a validation run."""
         loop, model = runner.val_loop, runner.model
         runner.logger.info(f'Measuring the score at {point}')
+        totals = PassTotals(model, 'val', loop.fp16)
         model.eval()
-        with at_operating_point(model, point), torch.no_grad():
+        with at_operating_point(model, point):
             for batch in loop.dataloader:
-                outputs = model.val_step(batch)
-                loop.evaluator.process(data_samples=outputs, data_batch=batch)
+                loop.evaluator.process(data_samples=totals.run(batch), data_batch=batch)
         metrics = loop.evaluator.evaluate(len(loop.dataloader.dataset))
         model.train()
         return float(metrics[self._metric_of(metrics)])
@@ -101,15 +104,15 @@ class TargetWeights:
         return metric
 
     def validated(self, runner, metrics: Mapping) -> None:
-        """Set the weights by the metrics of a validation."""
-        start = f'{self.points[0].name}/'
+        """Set the weights by the metrics of a validation, ``<point>/<metric>``."""
+        start = f'{next(iter(self.weights))}/'
         of_first = {
             k.removeprefix(start): v for k, v in metrics.items() if k.startswith(start)
         }
         metric = self._metric_of(of_first)
-        self.update(runner, {name: metrics[f'{name}/{metric}'] for name in self.weights})
+        self._update(runner, {name: metrics[f'{name}/{metric}'] for name in self.weights})
 
-    def update(self, runner, reached: Mapping[str, float]) -> None:
+    def _update(self, runner, reached: Mapping[str, float]) -> None:
         """Set the weights by the scores of the points."""
         self.weights = target_weights(reached, self.targets, self.norm)
         for name, weight in self.weights.items():
@@ -119,9 +122,7 @@ class TargetWeights:
         self._save(runner)
 
     def _save(self, runner) -> None:
-        state = dict(
-            step=runner.iter, weights=dict(self.weights), targets=dict(self.targets)
-        )
+        state = dict(step=runner.iter, weights=self.weights, targets=self.targets)
         runner.message_hub.update_info(_STATE, state)
 
 
@@ -154,16 +155,3 @@ def trains_by_epoch(runner) -> bool:
 def _validation_was_due(runner) -> bool:
     done = runner.epoch if trains_by_epoch(runner) else runner.iter
     return done >= runner.val_begin and done % runner.val_interval == 0
-
-
-@contextmanager
-def _averaged_weights(runner) -> Iterator[None]:
-    """Put averaged weights into the model, if a hook does so for validations."""
-    hooks = [hook for hook in runner.hooks if isinstance(hook, EMAHook)]
-    for hook in hooks:
-        hook.before_val_epoch(runner)
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.after_val_epoch(runner)

@@ -1,23 +1,27 @@
 """Positions that a masked block computes, and the rows of the taps of each."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 
-def dilate(mask: Tensor, stride: int, dilation: int, size: tuple[int, int]) -> Tensor:
-    """Mark the positions that a 3×3 convolution reads to compute the marked ones.
-
-    Differentiable: a position's gradient goes to one of the marks that read it.
+def read_mask(mask: Tensor, convs: list[nn.Conv2d], x: Tensor) -> Tensor:
+    """Mark what the second of the convolutions reads of the first one's output.
 
     Args:
-        mask (Tensor): Ones at the outputs to compute, (N, 1, H, W), zeros elsewhere.
-        stride (int): Stride of the convolution.
-        dilation (int): Its dilation; its padding is the same.
-        size (tuple[int, int]): Height and width of its input.
+        mask (Tensor): Ones at the second one's outputs to compute, (N, 1, H, W).
+        convs (list[nn.Conv2d]): The branch of a block.
+        x (Tensor): Its input.
+    """
+    first, second = convs[:2]
+    size = tuple(-(-length // first.stride[0]) for length in x.shape[2:])
+    return dilate(mask, second.stride[0], second.dilation[0], size)
 
-    Returns:
-        Tensor: Ones at the inputs that are read, (N, 1, *size), zeros elsewhere.
+
+def dilate(mask: Tensor, stride: int, dilation: int, size: tuple[int, int]) -> Tensor:
+    """Mark the inputs (N, 1, *size) that a 3×3 convolution reads for outputs of a mask.
+
+    Its padding is its dilation. A position's gradient goes to one mark that reads it.
     """
     if stride > 1:
         on_input = mask.new_zeros(len(mask), 1, *size)
@@ -34,12 +38,7 @@ def dense_rows(shape: torch.Size, device: torch.device) -> Tensor:
 
 
 def numbered_rows(positions: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """Row numbers (N, H, W) of a map with rows for R positions alone; R elsewhere.
-
-    Args:
-        positions (Tensor): The positions that have a row, (R,), in the order of the rows.
-        shape (tuple[int, int, int]): N, H and W.
-    """
+    """Row numbers (N, H, W) of a map with rows for positions (R,) alone; R elsewhere."""
     count = len(positions)
     rows = positions.new_full(shape, count)
     rows.view(-1)[positions] = torch.arange(count, device=positions.device)
