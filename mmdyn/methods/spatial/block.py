@@ -124,13 +124,11 @@ class SpatialBlock(ResidualBlock):
         # The layout of the folded weights: mixed layouts cost more than either.
         x = x.contiguous(memory_format=torch.channels_last)
         skip = x if self.downsample is None else self._folded_skip(x)
-        if not self._sparse_is_quicker(x):
-            return dense_residual(x, skip, mask.to(x.dtype), convs)
-        return sparse_residual(x, skip, read, mask, convs)
+        if self.execution == 'sparse' or self._sparse_is_quicker(x):
+            return sparse_residual(x, skip, read, mask, convs)
+        return dense_residual(x, skip, mask.to(x.dtype), convs)
 
     def _sparse_is_quicker(self, x: Tensor) -> bool:
-        if self.execution == 'sparse':
-            return True
         kind = BlockKind.of(self.branch_convs, self.downsample is None, x)
         return float(self.cost.share) < break_even_share(kind)
 

@@ -15,22 +15,15 @@ from mmdyn.operating_point import DynamicModule
 
 @dataclass(frozen=True)
 class BlockCost:
-    """Cost of a block in one forward pass.
+    """Cost of a block in one forward pass."""
 
-    Args:
-        executed (Tensor): MACs of the active positions, mean over the images; a scalar,
-            in training with a gradient.
-        total (int): MACs of all positions, for one image.
-        images (int): Images that the block saw; others may have left at an exit.
-    """
-
-    executed: Tensor
-    total: int
-    images: int
+    executed: Tensor  # MACs of the active positions, mean over images; a scalar
+    total: int  # MACs of all positions, for one image
+    images: int  # images that the block saw; others may have left at an exit
 
     @classmethod
     def of(cls, convs: Sequence, mask: Tensor, read: Tensor) -> 'BlockCost':
-        """Cost of a branch whose first convolution computes ``read``, the rest ``mask``."""
+        """Cost of convolutions that compute ``mask``, the first of them ``read``."""
         first, *others = (conv.weight.numel() for conv in convs)
         on_read, on_active = read[0].numel() * first, mask[0].numel() * sum(others)
         executed = read.float().mean() * on_read + mask.float().mean() * on_active
@@ -49,18 +42,13 @@ class BlockCost:
 def budget_loss(
     executed: Sequence[Tensor], total: Sequence[float], budget: float, progress: float
 ) -> Tensor:
-    """Penalise a network that executes more or less than its budget.
+    """Penalise a network that executes more or less than its budget, in (0, 1].
 
     The squared distance of the network's share from the budget, plus the mean over the
     blocks of the squared distances of their shares from the bounds
-    ``progress * budget`` and ``1 - progress * (1 - budget)``.
-
-    Args:
-        executed (Sequence[Tensor]): MACs of each block, scalars with gradients.
-        total (Sequence[float]): MACs of each block with nothing skipped.
-        budget (float): Share of the MACs that the network may execute, in (0, 1].
-        progress (float): From 1, where the bounds of a block are the budget itself, to
-            0, where any share is allowed.
+    ``progress * budget`` and ``1 - progress * (1 - budget)``. ``executed`` and ``total``
+    are MACs of each block; at a progress of 1 the bounds are the budget, at 0 there are
+    none.
     """
     blocks = torch.stack(list(executed))
     totals = blocks.new_tensor(total)

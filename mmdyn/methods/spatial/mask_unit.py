@@ -14,27 +14,21 @@ from torch.nn import functional
 
 @dataclass
 class MaskSchedule:
-    """State of the sampling of masks in training; a hook changes it between iterations.
+    """State of the sampling of masks in training; a hook changes it."""
 
-    Args:
-        temperature (float): Divides the noisy logits before the sigmoid.
-        noise (bool): Whether Gumbel noise is added to the logits.
-        progress (float): Of the bounds of single blocks; see :func:`budget_loss`.
-    """
-
-    temperature: float = 1.0
-    noise: bool = True
-    progress: float = 0.0
+    temperature: float = 1.0  # divides the noisy logits before the sigmoid
+    noise: bool = True  # whether Gumbel noise is added to the logits
+    progress: float = 0.0  # tightness of the bounds of blocks; see ``budget_loss``
 
 
 class MaskUnit(nn.Module):
-    """One mask for every position, or cell of positions, of a block's output.
+    """One decision for every cell of positions of a block's output.
 
     Args:
         channels (int): Channels C of the block's input.
         stride (int): Stride of the block.
-        cell (int): Height and width of the cells, in positions of the output. Above 1
-            they see the mean of their positions.
+        cell (int): Height and width of the cells. Above 1 they see the mean of their
+            positions.
         schedule (MaskSchedule): How to sample in training; shared by all units.
     """
 
@@ -68,9 +62,7 @@ class MaskUnit(nn.Module):
         """The logit of each cell, (N, 1, rows, columns)."""
         if self.cell > 1:
             size = self.cell * self.stride
-            x = functional.avg_pool2d(
-                x, size, size, ceil_mode=True, count_include_pad=False
-            )
+            x = functional.avg_pool2d(x, size, ceil_mode=True, count_include_pad=False)
         # Not every exporter that traces knows fold.
         if self.conv.stride[0] > 1 or torch.jit.is_tracing():
             return self.conv(x) + self.fc(x.mean(dim=(2, 3)))[:, :, None, None]

@@ -25,7 +25,7 @@ PATCHES = 7
 
 
 def active_budget(model: nn.Module) -> float:
-    """The budget at the model's operating point; a ValueError if it has no masks there."""
+    """The budget of a model's active point; a ``ValueError`` where it has no masks."""
     for module in model.modules():
         if isinstance(module, BudgetedModule):
             budget = module.operating_point.settings.get('budget')
@@ -70,8 +70,7 @@ def synthetic_masks(
 
     Args:
         model (nn.Module): The model.
-        share (Callable[[], float]): Gives the share of each block's MACs to execute, for
-            each forward pass.
+        share (Callable[[], float]): Gives the share of each block's MACs to execute.
         fixed (bool): Whether every forward pass has the same masks; otherwise new ones
             are drawn from torch's random numbers.
     """

@@ -19,18 +19,7 @@ _STATE = 'mmdyn/budget_weights'  # in the message hub, which checkpoints contain
 
 
 class TargetWeights:
-    """The weights of the budgets' losses, updated after each validation.
-
-    Args:
-        norm (str): ``'l1'`` or ``'l2'``; see :func:`target_weights`.
-        targets (str | Mapping[str, float]): Target of each point, or ``'dense'``.
-        metric (str | None): Metric of the targets; ``None``: the evaluator's first.
-        points (Sequence[OperatingPoint]): The trained points.
-        runner (Runner): The runner, about to train.
-
-    Attributes:
-        weights (dict[str, float]): Weight of the losses of each point, by its name.
-    """
+    """The weights of the budgets' losses by point name, updated after each validation."""
 
     def __init__(
         self,
@@ -61,17 +50,16 @@ class TargetWeights:
                 hook.after_val_epoch(runner)
 
     def _check_loop(self, runner) -> None:
-        loop = runner.val_loop
-        if not isinstance(loop, OperatingPointValLoop):
-            raise ValueError(
-                f"awareness={self.norm!r} needs val_cfg=dict(type='mmdyn."
-                f"OperatingPointValLoop'), got {type(loop).__name__}"
-            )
-        offered = [point.name for point in loop.points]
+        loop, is_ours = (
+            runner.val_loop,
+            isinstance(runner.val_loop, OperatingPointValLoop),
+        )
+        offered = [point.name for point in loop.points] if is_ours else []
         if missing := [name for name in self.weights if name not in offered]:
             raise ValueError(
-                f'awareness={self.norm!r} needs the scores of {missing}; the validation '
-                f'loop runs {offered}'
+                f'awareness={self.norm!r} needs the scores of {missing} from val_cfg='
+                f"dict(type='mmdyn.OperatingPointValLoop'), got {type(loop).__name__} of "
+                f'{offered}'
             )
 
     def _resolve(self, targets: str | Mapping[str, float], runner) -> dict[str, float]:
@@ -131,11 +119,8 @@ def target_weights(
 ) -> dict[str, float]:
     """Weights of the losses, with mean 1; all are 1 if every target is reached.
 
-    Args:
-        reached (Mapping[str, float]): Score a of each point.
-        targets (Mapping[str, float]): Target t of each point.
-        norm (str): ``'l2'``: in proportion to (t - a)²; ``'l1'``: to 1 - a / t where
-            that is positive.
+    With scores a and targets t of the points: ``'l2'``: in proportion to (t - a)²;
+    ``'l1'``: to 1 - a / t where that is positive.
     """
     if norm == 'l2':
         distances = {n: (targets[n] - a) ** 2 for n, a in reached.items()}

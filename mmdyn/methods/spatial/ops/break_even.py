@@ -27,21 +27,11 @@ SMALLEST, LARGEST = 6, dict(cpu=13, cuda=17)
 
 @dataclass(frozen=True)
 class BlockKind:
-    """Everything that the time of a block depends on but the active positions.
+    """Everything that the time of a block depends on but the active positions."""
 
-    Args:
-        convs (tuple[tuple[int, ...], ...]): Input and output channels, kernel size,
-            stride and dilation of each convolution of the branch.
-        identity (bool): Whether the skip connection is the input itself.
-        positions (int): Input positions of the batch, rounded to a power of two.
-        dtype (torch.dtype): Type of the maps.
-        device (torch.device): Device of the maps.
-        threads (int): Threads of a CPU.
-    """
-
-    convs: tuple[tuple[int, ...], ...]
-    identity: bool
-    positions: int
+    convs: tuple[tuple[int, ...], ...]  # channels in and out, kernel, stride, dilation
+    identity: bool  # whether the skip connection is the input itself
+    positions: int  # of the input in all images, rounded to a power of two
     dtype: torch.dtype
     device: torch.device
     threads: int

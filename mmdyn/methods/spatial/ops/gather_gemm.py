@@ -29,11 +29,11 @@ def gather_gemm(
     Args:
         source (Tensor): Rows (R, C) to convolve.
         index (Tensor | None): Row of each tap of each position, (P, taps) int64; R
-            stands for zeros, outside of the map. ``None``: row p for position p, one tap.
+            stands for zeros, outside of the map. ``None``: row p for position p.
         conv (FoldedConv): Weights of C to D channels.
         out (Tensor): Rows (Q, D), changed in place.
-        out_index (Tensor | None): Row of each position in ``out``, (P,) int64, without
-            repetitions. ``None``: row p.
+        out_index (Tensor | None): Distinct rows of the positions in ``out``, (P,) int64.
+            ``None``: row p.
         add (bool): Add to the rows of ``out`` instead of replacing them.
         relu (bool): Clamp the sums at zero.
     """

@@ -6,12 +6,9 @@ from torch.nn import functional
 
 
 def read_mask(mask: Tensor, convs: list[nn.Conv2d], x: Tensor) -> Tensor:
-    """Mark what the second of the convolutions reads of the first one's output.
+    """Mark what the second convolution of a branch reads to compute a mask (N, 1, H, W).
 
-    Args:
-        mask (Tensor): Ones at the second one's outputs to compute, (N, 1, H, W).
-        convs (list[nn.Conv2d]): The branch of a block.
-        x (Tensor): Its input.
+    The marks (N, 1, H', W') are on the output of the first one, whose input is x.
     """
     first, second = convs[:2]
     size = tuple(-(-length // first.stride[0]) for length in x.shape[2:])
@@ -48,18 +45,13 @@ def numbered_rows(positions: Tensor, shape: tuple[int, int, int]) -> Tensor:
 def tap_rows(
     rows: Tensor, positions: Tensor, stride: int, dilation: int, outside: int
 ) -> Tensor:
-    """Row of each tap of a 3×3 convolution with padding = dilation.
+    """Row (P, 9) of each tap of a 3×3 convolution with padding = dilation.
 
     Args:
         rows (Tensor): Row number of each position of its input, (N, H, W).
-        positions (Tensor): Positions of its output, (P,), of N × ceil(H / stride) ×
-            ceil(W / stride).
-        stride (int): Its stride.
-        dilation (int): Its dilation.
+        positions (Tensor): Positions (P,) of N × ceil(H / stride) × ceil(W / stride).
+        stride, dilation (int): Those of the convolution.
         outside (int): Row number that stands for positions outside of the map.
-
-    Returns:
-        Tensor: Row numbers (P, 9), taps row by row.
     """
     padded = functional.pad(rows, [dilation] * 4, value=outside)
     n, height, width = padded.shape

@@ -22,20 +22,16 @@ def dense_residual(
 def sparse_residual(
     x: Tensor, skip: Tensor, read_mask: Tensor, mask: Tensor, convs: list[FoldedConv]
 ) -> Tensor:
-    """Compute the branch at the active positions alone.
+    """Compute the branch at the active positions alone; the result is channels last.
 
     Args:
         x (Tensor): Input of the branch, (N, C, H, W), the output of a ReLU.
-        skip (Tensor): Skip connection, (N, D, H', W'); overwritten. Where it is ``x``
-            itself, only active positions are touched.
-        read_mask (Tensor): Ones where the second convolution reads the output of the
-            first, (N, 1, H'', W'').
-        mask (Tensor): Ones at the positions to compute, (N, 1, H', W').
+        skip (Tensor): Skip connection, (N, D, H', W'). Where it is ``x`` itself, only
+            active positions are touched.
+        read_mask (Tensor): Ones where the second convolution reads, (N, 1, H'', W'').
+        mask (Tensor): Ones at the active positions, (N, 1, H', W').
         convs (list[FoldedConv]): A convolution, a 3×3 one and perhaps a 1×1; a ReLU
             follows each but the last.
-
-    Returns:
-        Tensor: The result, channels last; it is ``skip`` if that was so.
     """
     read, active = (m.flatten().nonzero().squeeze(1) for m in (read_mask, mask))
     first, second, *third = convs
