@@ -22,8 +22,8 @@ class OperatingPoint:
 
     Args:
         name (str): What users call it, for example ``'exit=1'``.
-        settings (Mapping[str, Any]): What the dynamic module needs to know to run at
-            this point. It is copied and cannot be changed afterwards.
+        settings (Mapping[str, Any]): What the dynamic module reads to run at this point;
+            copied, and read-only afterwards.
     """
 
     name: str
@@ -41,27 +41,27 @@ class OperatingPoint:
 
 
 DENSE = OperatingPoint('dense')
-"""The point at which nothing is skipped, where it has no other name: the only point of a
-model with nothing to switch. The name means that point in every model."""
+"""The only point of a model with nothing to switch. In every model the name ``'dense'``
+means the point at which nothing is skipped."""
 
 OLD_NAMES = dict(full='dense', baseline='dense')
-"""Names of points until mmdyn 0.1, which files of results still have."""
+"""Names until mmdyn 0.1, which older reports have."""
 
 
 class DynamicModule:
     """Mixin for an ``nn.Module`` whose cost can be chosen at run time.
 
     A subclass defines :attr:`operating_points` and reads :attr:`operating_point` in its
-    forward pass. The active point is not in the state dict: it is no weight.
+    forward pass. The state dict does not contain the active point.
     """
 
     _operating_point: OperatingPoint | None = None
     checks_channels: bool = False
-    """Whether the module checks, when it is built, that its parts fit together."""
+    """Whether its constructor checks that its parts fit together."""
 
     @property
     def operating_points(self) -> tuple[OperatingPoint, ...]:
-        """The points that this module offers; a static method has ``dense`` alone."""
+        """The points that this module offers, by default ``dense`` alone."""
         return (DENSE,)
 
     @property
@@ -71,7 +71,7 @@ class DynamicModule:
 
     @property
     def untrained_operating_points(self) -> tuple[OperatingPoint, ...]:
-        """Points kept as a reference, whose own weights training does not reach."""
+        """Points kept as a reference, whose weights are not trained."""
         return ()
 
     @property
@@ -80,11 +80,8 @@ class DynamicModule:
         return self._operating_point or self.dense_operating_point
 
     def set_operating_point(self, point: OperatingPoint | str) -> None:
-        """Run at one of :attr:`operating_points`, given it or its name, from now on.
-
-        Raises:
-            ValueError: If the module does not offer it, or its weights do not allow it.
-        """
+        """Activate one of this module's points; arguments and errors as of the function
+        :func:`set_operating_point`."""
         point = _find(point, self.operating_points, self.dense_operating_point)
         self.check_runnable(point)
         self.activate(point)
@@ -97,10 +94,10 @@ class DynamicModule:
         self._operating_point = point
 
     def chooses_exits(self, point: OperatingPoint) -> bool:
-        """Whether a point only decides which exit's answer an image gets.
+        """Whether a point only chooses among the logits of the exits.
 
-        What the exits answer is then the same at all such points: ``logits_of_exits``
-        gives their logits, and ``exits_at(point, logits)`` the choice.
+        ``logits_of_exits`` then gives the logits and ``exits_at(point, logits)`` the
+        choice.
         """
         return False
 
@@ -126,7 +123,7 @@ def _find(point: OperatingPoint | str, offered: Sequence, dense) -> OperatingPoi
 
 
 def _switchable(model: nn.Module) -> list[DynamicModule]:
-    """Dynamic modules inside ``model``, itself included, that have a choice."""
+    """Dynamic modules inside ``model``, itself included, with two or more points."""
     return [
         module
         for module in model.modules()
@@ -153,13 +150,13 @@ def operating_points(model: nn.Module) -> tuple[OperatingPoint, ...]:
     """List the operating points of a model.
 
     Args:
-        model (nn.Module): A whole model, a DDP-wrapped one or a bare backbone; so in all
+        model (nn.Module): A whole model, a DDP-wrapped one or a backbone, as in all
             functions here.
 
     Returns:
-        tuple[OperatingPoint, ...]: The points of the dynamic module inside. Where several
-        modules have a choice, every combination, named ``'a+b'`` in module order; where
-        none has, the one point ``dense``.
+        tuple[OperatingPoint, ...]: The points of the dynamic module inside; all
+        combinations, named ``'a+b'`` in module order, where several modules can be
+        switched; ``dense`` alone where none can.
     """
     return tuple(_combinations(model))
 
@@ -167,7 +164,7 @@ def operating_points(model: nn.Module) -> tuple[OperatingPoint, ...]:
 def find_operating_points(
     model: nn.Module, points: Iterable[OperatingPoint | str]
 ) -> list[OperatingPoint]:
-    """The points of a model that have some names; a ValueError lists unknown ones."""
+    """The points of a model with these names; a ValueError lists unknown names."""
     points, offered = list(points), operating_points(model)
     valid = [point.name for point in offered]
     unknown = [str(p) for p in points if str(p) not in {*valid, DENSE.name, *OLD_NAMES}]
@@ -183,7 +180,7 @@ def dense_operating_point(model: nn.Module) -> OperatingPoint:
 
 
 def untrained_operating_points(model: nn.Module) -> tuple[OperatingPoint, ...]:
-    """The points of a model that training does not reach: references for cost alone."""
+    """The points of a model that are not trained: references for cost alone."""
     modules = _switchable(model)
     return tuple(
         point
@@ -193,7 +190,7 @@ def untrained_operating_points(model: nn.Module) -> tuple[OperatingPoint, ...]:
 
 
 def trained_operating_points(model: nn.Module) -> tuple[OperatingPoint, ...]:
-    """The points of a model that training reaches."""
+    """The points of a model that are trained."""
     untrained = untrained_operating_points(model)
     return tuple(point for point in operating_points(model) if point not in untrained)
 
@@ -211,16 +208,16 @@ def check_runnable(model: nn.Module, point: OperatingPoint) -> None:
 
 
 def set_operating_point(model: nn.Module, point: OperatingPoint | str) -> None:
-    """Make every dynamic module of a model run at ``point`` from now on.
+    """Run a model at ``point`` from now on.
 
     Args:
-        model (nn.Module): A whole model, a DDP-wrapped one or a bare backbone.
+        model (nn.Module): A whole model, a DDP-wrapped one or a backbone.
         point (OperatingPoint | str): A point of the model or its name; ``'dense'`` is the
             dense point, whatever its name.
 
     Raises:
-        ValueError: If the model does not offer that point (the message lists those it
-            does), or its weights do not allow it; nothing is changed then.
+        ValueError: If the model does not offer the point (the message lists the valid
+            ones) or its weights do not allow it. Nothing has changed then.
     """
     point = _find(point, operating_points(model), dense_operating_point(model))
     check_runnable(model, point)
@@ -234,8 +231,8 @@ def at_operating_point(
 ) -> Iterator[nn.Module]:
     """Run a model at an operating point inside a ``with`` block.
 
-    The points that were active before come back at its end, also after an exception.
-    Arguments and errors are those of :func:`set_operating_point`.
+    The points active before are restored at its end, also after an exception. Arguments
+    and errors are those of :func:`set_operating_point`.
 
     Example:
         >>> with at_operating_point(model, 'exit=1'):

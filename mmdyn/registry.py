@@ -1,17 +1,13 @@
 """Child registries of MMEngine's, so that ``type='mmdyn.X'`` works in any config.
 
-MMEngine imports this file when it meets the scope ``mmdyn``: no ``custom_imports`` are
-needed. A registry knows the module of each of its classes and imports it when the class
-is first asked for, so a missing or unfit package affects only the classes that need it.
+MMEngine imports this file when it meets the scope ``mmdyn``. The module of a class is
+imported when the class is first asked for, so that a missing or unfit package affects
+only the classes that need it.
 """
 
 from importlib import import_module
 
-from mmengine.registry import DATASETS as MMENGINE_DATASETS
-from mmengine.registry import HOOKS as MMENGINE_HOOKS
-from mmengine.registry import LOOPS as MMENGINE_LOOPS
-from mmengine.registry import METRICS as MMENGINE_METRICS
-from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine import registry as mmengine_registry
 from mmengine.registry import Registry
 
 INSTALL_HINT = (
@@ -30,13 +26,7 @@ OPERATORS_HINT = (
 
 
 def import_failure(user: str, package: str, error: Exception) -> ImportError:
-    """An error that names a missing package and says what to install.
-
-    Args:
-        user (str): What needs the package.
-        package (str): Its import name.
-        error (Exception): What its import raised; to be given as the cause.
-    """
+    """The error of what needs a package: why its import failed and what to install."""
     no_operators = getattr(error, 'name', None) in OPERATORS
     return ImportError(
         f'{user} needs {package}, which cannot be imported ({type(error).__name__}: '
@@ -53,22 +43,11 @@ class LazyRegistry(Registry):
         self._offers: dict[str, tuple[str, str | None]] = {}
 
     def offer(self, module: str, *names: str, needs: str | None = None) -> None:
-        """Announce classes that a module registers.
-
-        Args:
-            module (str): The module.
-            *names (str): Their registry names.
-            needs (str | None): Import name of a package that the module imports and that
-                may be missing.
-        """
+        """Announce the classes that a module registers, and a package that it imports."""
         self._offers.update(dict.fromkeys(names, (module, needs)))
 
     def get(self, key: str):
-        """As in ``Registry``.
-
-        Raises:
-            ImportError: If the class needs a package that cannot be imported.
-        """
+        """As in ``Registry``; an ImportError names a package that the class needs."""
         self.import_from_location()
         scope, name = self.split_scope_key(key)
         if scope in (None, self.scope) and name in self._offers:
@@ -82,11 +61,11 @@ class LazyRegistry(Registry):
         return super().get(key)
 
 
-MODELS = LazyRegistry('model', parent=MMENGINE_MODELS)
-LOOPS = LazyRegistry('loop', parent=MMENGINE_LOOPS)
-HOOKS = LazyRegistry('hook', parent=MMENGINE_HOOKS)
-METRICS = LazyRegistry('metric', parent=MMENGINE_METRICS)
-DATASETS = LazyRegistry('dataset', parent=MMENGINE_DATASETS)
+MODELS = LazyRegistry('model', parent=mmengine_registry.MODELS)
+LOOPS = LazyRegistry('loop', parent=mmengine_registry.LOOPS)
+HOOKS = LazyRegistry('hook', parent=mmengine_registry.HOOKS)
+METRICS = LazyRegistry('metric', parent=mmengine_registry.METRICS)
+DATASETS = LazyRegistry('dataset', parent=mmengine_registry.DATASETS)
 
 MODELS.offer('mmdyn.models.resnet', 'ResNet')
 MODELS.offer('mmdyn.models.zoo.densenet', 'DenseNetCIFAR')

@@ -57,6 +57,7 @@ def delete_room(copy: Path, room: str) -> None:
     (copy / 'docs' / f'{room}.md').unlink(missing_ok=True)
     delete_users(copy, room)
     delete_configs(copy, room, classes)
+    unlink_pages(copy)
 
 
 def delete_users(copy: Path, room: str) -> None:
@@ -93,7 +94,7 @@ def delete_configs(copy: Path, room: str, classes: list[str]) -> None:
             for file in configs.rglob('*.py')
             if file.parent.name == room
             or used.search(file.read_text())
-            or gone & {file.parent / base for base in bases_of(file)}
+            or gone & bases_of(file)
         }
         if not found:
             break
@@ -113,22 +114,23 @@ def delete_configs(copy: Path, room: str, classes: list[str]) -> None:
     index.write_text(yaml.safe_dump(dict(Import=left)))
 
 
-def bases_of(file: Path) -> list[str]:
-    """The files of its folder that a config inherits."""
-    return re.findall(r"'([^'/:]+\.py)'", file.read_text().partition('_base_ =')[2])
+def bases_of(file: Path) -> set[Path]:
+    """The files of the project that a config inherits."""
+    bases = re.findall(r"'([^':]+\.py)'", file.read_text().partition('_base_ =')[2])
+    return {Path(os.path.normpath(file.parent / base)) for base in bases}
 
 
 def unlink_pages(copy: Path) -> None:
     """Make plain text of links to files that are gone."""
     for page in copy.rglob('*.md'):
 
-        def keep(link: re.Match, page: Path = page) -> str:
+        def plain(link: re.Match, page: Path = page) -> str:
             target = link[2].partition('#')[0]
             gone = target and '://' not in target and not (page.parent / target).exists()
             return link[1] if gone else link[0]
 
         text = page.read_text()
-        page.write_text(re.sub(r'\[([^\]]*)\]\(([^)]+)\)', keep, text))
+        page.write_text(re.sub(r'\[([^\]]*)\]\(([^)]+)\)', plain, text))
 
 
 def check(room: str, options: list[str]) -> bool:
@@ -138,7 +140,6 @@ def check(room: str, options: list[str]) -> bool:
         copy_tracked(copy)
         for each in [*TOGETHER.get(room, []), room]:
             delete_room(copy, each)
-        unlink_pages(copy)
         done = subprocess.run(
             [sys.executable, '-m', 'pytest', '-x', '-q', '-p', 'no:cacheprovider']
             + options,

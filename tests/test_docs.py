@@ -6,11 +6,12 @@ import re
 import pytest
 import torch
 from helpers.paths import ROOT
+from helpers.rooms import REGISTRIES
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
-from mmdyn import operating_points, registry
+from mmdyn import operating_points
 from mmdyn.methods import ROOMS
 from mmdyn.models.stages import cut_into_stages
 
@@ -53,13 +54,9 @@ def test_config_builds(block, tmp_path):
 
 
 def test_blocks_are_found():
-    tasks = [
-        task
-        for block in BLOCKS
-        for task in ('mmpretrain', 'fcn', 'mmdet')
-        if task in block
-    ]
-    assert tasks == ['mmpretrain'] * 4 + ['fcn'] * 3 + ['mmdet'] * 3
+    assert len(BLOCKS) == len(re.findall('^# (?:before|after)$', PAGE, re.MULTILINE))
+    for task in ('mmpretrain', 'fcn', 'mmdet'):
+        assert sum(task in block for block in BLOCKS) >= 2  # before and after
 
 
 class MyBackbone(nn.Module):
@@ -86,13 +83,6 @@ def test_blocks_of_the_design_run():
 
 
 PAGES = [ROOT / 'README.md', *ROOT.glob('docs/*.md'), *ROOT.glob('configs/*/README.md')]
-REGISTRIES = (
-    registry.MODELS,
-    registry.LOOPS,
-    registry.HOOKS,
-    registry.METRICS,
-    registry.DATASETS,
-)
 PATH = r'(?<![\w/.-])((?:mmdyn|tools|configs|docs|scripts|tests)/[\w./-]+)(?![\w{<*…])'
 
 
@@ -110,7 +100,9 @@ def heads_of(page):
 def words_in_code(page, pattern):
     """What matches in the code ticks and code blocks of a page."""
     code = re.findall(r'```.*?```|`[^`]+`', page.read_text(), re.DOTALL)
-    return {word for each in code for word in re.findall(pattern, each)}
+    words = {word for each in code for word in re.findall(pattern, each)}
+    # The example of docs/add_a_method.md has a test of its own.
+    return {word for word in words if 'slimmable' not in word.lower()}
 
 
 def exists(name):
@@ -138,8 +130,7 @@ def test_paths_exist(page):
 @about_all_methods
 def test_names_exist(page):
     names = words_in_code(page, r'\bmmdyn\.[\w.]*\w')
-    defined = {f'mmdyn.{name}' for name in words_in_code(page, r'\bclass (\w+)')}
-    assert [name for name in names - defined if not exists(name)] == []
+    assert [name for name in names if not exists(name)] == []
 
 
 @pytest.mark.parametrize('file', sorted(ROOT.glob('configs/*/metafile.yml')))

@@ -1,9 +1,7 @@
-"""CIFAR with a long tail: a training split whose classes differ in size.
+"""Long-tailed CIFAR: the classes of the training split shrink exponentially.
 
-The exponential profile is that of Class-Balanced Loss Based on Effective Number of
-Samples, Cui et al., CVPR 2019, in the form of Learning Imbalanced Datasets with
-Label-Distribution-Aware Margin Loss, Cao et al., NeurIPS 2019. JEI-DNN, Regol et al.,
-ICLR 2024, runs on it with an imbalance of 100 (appendix 9.1.1).
+Class-Balanced Loss, Cui et al., CVPR 2019, in the form of LDAM, Cao et al., NeurIPS 2019.
+JEI-DNN, Regol et al., ICLR 2024, has an imbalance of 100 (appendix 9.1.1).
 """
 
 import math
@@ -15,14 +13,9 @@ from mmpretrain.datasets import CIFAR10, CIFAR100
 
 from mmdyn.registry import DATASETS
 
-# Rounding must not take an image from a class of a whole size.
-_ROUNDING = 1e-9
-
 
 def exponential_profile(largest: int, num_classes: int, imbalance: float) -> list[int]:
-    """Number of images of each class, shrinking by the same factor from class to class.
-
-    n_k = n_max · (1 / imbalance)^(k / (K − 1)), rounded down.
+    """Images of each class: n_k = n_max · (1 / imbalance)^(k / (K − 1)), rounded down.
 
     Args:
         largest (int): n_max, images of class 0.
@@ -31,9 +24,6 @@ def exponential_profile(largest: int, num_classes: int, imbalance: float) -> lis
 
     Returns:
         list[int]: n_k of k = 0 … K − 1.
-
-    Raises:
-        ValueError: If the imbalance is less than 1.
     """
     if not imbalance >= 1:
         raise ValueError(
@@ -41,21 +31,22 @@ def exponential_profile(largest: int, num_classes: int, imbalance: float) -> lis
             f'more, got {imbalance}'
         )
     sizes = (largest / imbalance ** (k / (num_classes - 1)) for k in range(num_classes))
-    return [math.floor(size + _ROUNDING) for size in sizes]
+    # Floating point must not take an image from a class of a whole size.
+    return [math.floor(size + 1e-9) for size in sizes]
 
 
 class LongTailMixin:
-    """Keeps an exponentially shrinking part of each class of a CIFAR training split.
+    """A CIFAR dataset with a long-tailed training split; the test split stays balanced.
 
-    The test split stays whole and balanced. Which images are kept depends only on their
-    pixels and the seed; a larger imbalance keeps a subset of those that a smaller one
-    keeps. They stay in the order of the files, so ``indices`` holds out a random part.
+    Which images are kept depends only on their pixels and the seed; a larger imbalance
+    keeps a subset of those that a smaller one keeps. They stay in the order of the files,
+    so ``indices`` holds out a random part.
 
     Args:
         imbalance (float): Size of the most common class over that of the least common
             one, 1 or more. Defaults to 100.
-        seed (int): Another seed keeps other images, as many. Defaults to 0.
-        **kwargs: Those of the mmpretrain dataset.
+        seed (int): Another seed keeps other images. Defaults to 0.
+        **kwargs: Arguments of the mmpretrain dataset.
 
     Raises:
         ValueError: If the imbalance is less than 1.
@@ -68,16 +59,14 @@ class LongTailMixin:
         super().__init__(*args, **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """Load images and labels; of the training split, each class's share."""
         images = super().load_data_list()
         if self.split != 'train':
             return images
         places = defaultdict(list)
         for place, image in enumerate(images):
             places[image['gt_label']].append(place)
-        sizes = exponential_profile(
-            max(map(len, places.values())), len(places), self.imbalance
-        )
+        largest = max(map(len, places.values()))
+        sizes = exponential_profile(largest, len(places), self.imbalance)
         kept = []
         for label, size in enumerate(sizes):
             ranked = sorted(places[label], key=lambda i: self._rank(images[i]['img']))

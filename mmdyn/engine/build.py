@@ -1,4 +1,4 @@
-"""Build a config's model without a runner, and inputs for it."""
+"""A config's model, built without a runner, and inputs for it."""
 
 import math
 from importlib.util import find_spec
@@ -18,19 +18,13 @@ from mmdyn.utils.packages import PACKAGES, check_packages, config_from_file
 
 
 def read_config(path: str) -> Config:
-    """Read a config.
-
-    Args:
-        path (str): A file, or one of an installed package: ``mmpretrain::resnet/….py``.
-
-    Returns:
-        Config: The config.
+    """Read a config file, or one of an installed package: ``mmpretrain::resnet/….py``.
 
     Raises:
         FileNotFoundError: If the package or the file does not exist.
         ImportError: If a package whose configs it is based on is missing.
     """
-    # MMEngine's own get_config would install a missing package, and asks for names of
+    # MMEngine's get_config would install a missing package, and asks for names of
     # distributions, which differ between the stacks.
     package, _, file = path.rpartition('::')
     if package:
@@ -45,7 +39,7 @@ def read_config(path: str) -> Config:
 
 
 def build_model(cfg: Config) -> nn.Module:
-    """Build the config's model for evaluation, without loading pretrained weights.
+    """Build a config's model for evaluation, without loading pretrained weights.
 
     Raises:
         ImportError: If a package that the config needs is missing.
@@ -71,7 +65,7 @@ def image_channels(model: nn.Module) -> int:
 
 
 def random_images(model: nn.Module, batch_size: int, height: int, width: int) -> Tensor:
-    """Images in [0, 1) for the model, where its parameters are and of their type."""
+    """Images (N, C, H, W) in [0, 1), with the device and type of the parameters."""
     parameter = next(model.parameters())
     shape = (batch_size, image_channels(model), height, width)
     return torch.rand(shape).to(parameter.device, parameter.dtype)
@@ -90,17 +84,7 @@ def forward_arguments(cfg: Config, height: int, width: int, batch_size: int = 1)
 
 
 def read_image(file: str) -> np.ndarray:
-    """Read an image file.
-
-    Args:
-        file (str): The file.
-
-    Returns:
-        np.ndarray: The image, (H, W, 3), RGB in 0…255.
-
-    Raises:
-        ValueError: If it cannot be decoded.
-    """
+    """An image file as (H, W, 3), RGB in 0…255; a ValueError if it is none."""
     image = mmcv.imread(file)
     if image is None:
         raise ValueError(f'{file} is not an image that OpenCV can read')
@@ -108,7 +92,7 @@ def read_image(file: str) -> np.ndarray:
 
 
 def prepared(cfg: Config, file: str) -> dict:
-    """A batch of one image file, as the config's test pipeline makes it."""
+    """A batch of one image file, made by the config's test pipeline."""
     pipeline = cfg.test_dataloader.dataset.pipeline
     steps = [step for step in pipeline if 'Annotations' not in step['type']]
     image = dict(img_path=file, img_id=0)

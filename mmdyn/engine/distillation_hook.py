@@ -5,19 +5,18 @@ Distilling the Knowledge in a Neural Network, Hinton, Vinyals, Dean, 2015.
 
 import copy
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 from mmengine.dist import barrier, is_main_process
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from mmdyn.engine.build import read_config
 from mmdyn.engine.loss_hook import LossHook, unwrapped
-from mmdyn.models.losses import (
-    distillation_loss,
-    feature_distillation_loss,
-)
+from mmdyn.models.losses import distillation_loss, feature_distillation_loss
 from mmdyn.operating_point import dense_operating_point, set_operating_point
 from mmdyn.registry import HOOKS
 from mmdyn.utils.checkpoints import load_checkpoint_strictly
@@ -28,33 +27,24 @@ from mmdyn.utils.validation import check_choice
 class DistillationHook(LossHook):
     """Add the distance of a model's outputs from a teacher's to its losses.
 
-    The teacher gets the same preprocessed images, is in evaluation mode, has no gradients
-    and is not part of checkpoints. Classifiers and segmentors learn its logits, by their
-    KL divergence. Detectors, whose logits belong to their own boxes, learn the maps of
-    its neck or backbone.
+    The teacher gets the same preprocessed images and is not part of checkpoints.
+    Classifiers and segmentors learn its logits; detectors, whose logits belong to their
+    own boxes, the maps of its neck or backbone.
 
     Args:
         student (str): Path of the module whose output is compared, classes in dimension
             1: ``'head.fc'`` of mmpretrain's classifiers, ``'decode_head.conv_seg'`` of
             mmseg's segmentors, ``'neck'`` of mmdet's detectors with ``loss='features'``.
         teacher (str | None): Config file of the teacher, or ``PACKAGE::FILE``. ``None``:
-            a frozen copy of the model at its dense operating point, as it was when
-            training began. Its weights are kept in ``distillation_teacher.pth`` in the
-            work directory, for resuming.
+            a copy of the model as it was when training began, whose weights are kept in
+            ``distillation_teacher.pth`` in the work directory, for resuming.
         checkpoint (str | None): The teacher's weights; needed with ``teacher``.
-        teacher_output (str | None): Path of the teacher's module; ``None``: as
-            ``student``.
-        teacher_point (str | None): Operating point of the teacher; ``None``: its dense
-            one.
-        loss (str): ``'logits'``: KL divergence of logits; ``'features'``: mean squared
-            difference of maps, for which the teacher's backbone and neck run alone.
-        temperature (float): Divides logits before the softmax.
-        weight (float): Weight of the loss.
-
-    Raises:
-        ValueError: For an unknown loss, a temperature or weight that is not positive, a
-            config without a checkpoint or the reverse, or a path that the network does
-            not have.
+        teacher_output (str | None): Path of the teacher's module; ``None``: ``student``.
+        teacher_point (str | None): The teacher's operating point; ``None``: dense.
+        loss (str): ``'logits'``: their KL divergence; ``'features'``: the mean squared
+            difference of maps, for which the teacher's backbone and neck alone run.
+        temperature (float): Divides logits before the softmax; positive.
+        weight (float): Weight of the loss; positive.
 
     Example:
         >>> custom_hooks = [dict(type='mmdyn.DistillationHook', temperature=10)]
@@ -78,42 +68,36 @@ class DistillationHook(LossHook):
         weight: float = 1.0,
     ):
         if (teacher is None) != (checkpoint is None):
-            raise ValueError(
-                f'a teacher needs a config and a checkpoint, got teacher={teacher!r} '
-                f'and checkpoint={checkpoint!r}'
-            )
+            got = f'{teacher=} and {checkpoint=}'
+            raise ValueError(f'a teacher needs a config and a checkpoint, got {got}')
         check_choice('loss', loss, ('logits', 'features'))
         for name, value in dict(temperature=temperature, weight=weight).items():
             if not value > 0:
                 raise ValueError(f'{name} must be above 0, got {value!r}')
-        self.student_path = student
-        self.teacher_path = teacher_output or student
+        self.paths = dict(student=student, teacher=teacher_output or student)
         self.teacher_point = teacher_point
-        self.config = teacher
-        self.checkpoint = checkpoint
-        self.loss = loss
-        self.temperature = temperature
-        self.weight = weight
+        self.config, self.checkpoint = teacher, checkpoint
+        self.loss, self.temperature, self.weight = loss, temperature, weight
 
     def before_train(self, runner) -> None:
         model = unwrapped(runner.model)
-        student = _module_at(model, self.student_path, 'student')
         if self.config is None:
             self.teacher = self._own_copy(runner, model)
         else:
-            self.teacher = self._from_config(model)
+            self.teacher = MMENGINE_MODELS.build(read_config(self.config).model)
+            load_checkpoint_strictly(self.teacher, self.checkpoint)
+            self.teacher.to(next(model.parameters()).device)
         point = self.teacher_point or dense_operating_point(self.teacher)
         set_operating_point(self.teacher, point)
         self.teacher.eval().requires_grad_(False)
-        self._teacher_output = _Output(
-            _module_at(self.teacher, self.teacher_path, 'teacher')
-        )
-        self._student_output = _Output(student)
+        self._outputs: dict[str, Sequence[Tensor]] = {}
+        self._keep_output('teacher', self.teacher)
+        self._student_handle = self._keep_output('student', model)
         super().before_train(runner)
 
     def after_train(self, runner) -> None:
         super().after_train(runner)
-        self._student_output.handle.remove()
+        self._student_handle.remove()
 
     def _own_copy(self, runner, model: nn.Module) -> nn.Module:
         teacher = copy.deepcopy(model)
@@ -130,10 +114,17 @@ class DistillationHook(LossHook):
         barrier()
         return teacher
 
-    def _from_config(self, model: nn.Module) -> nn.Module:
-        teacher = MMENGINE_MODELS.build(read_config(self.config).model)
-        load_checkpoint_strictly(teacher, self.checkpoint)
-        return teacher.to(next(model.parameters()).device)
+    def _keep_output(self, role: str, model: nn.Module) -> RemovableHandle:
+        """Keep the latest output of a module, one tensor or several, in a list."""
+        modules, path = dict(model.named_modules()), self.paths[role]
+        if path not in modules:
+            own = ', '.join(name for name, _ in model.named_children())
+            what = f'the {role}, {type(model).__name__}'
+            raise ValueError(f'{what}, has no module {path!r}; its own are {own}')
+        return modules[path].register_forward_hook(partial(self._keep, role))
+
+    def _keep(self, role: str, module, inputs, output: Tensor | Sequence[Tensor]) -> None:
+        self._outputs[role] = [output] if isinstance(output, Tensor) else output
 
     def change_losses(self, model, args, kwargs, losses: dict) -> dict:
         inputs = kwargs.get('inputs', args[0] if args else None)
@@ -142,44 +133,18 @@ class DistillationHook(LossHook):
                 self.teacher.extract_feat(inputs)
             else:
                 self.teacher(inputs, mode='tensor')
-        student, teacher = self._student_output.take(), self._teacher_output.take()
-        shapes, expected = (
+        student, teacher = self._outputs.pop('student'), self._outputs.pop('teacher')
+        ours, theirs = (
             ', '.join(str(tuple(map_.shape)) for map_ in maps)
             for maps in (student, teacher)
         )
-        if shapes != expected:
+        if ours != theirs:
             raise ValueError(
-                f'{self.student_path} of the student gives {shapes}, '
-                f'{self.teacher_path} of the teacher {expected}'
+                f'{self.paths["student"]} of the student gives {ours}, '
+                f'{self.paths["teacher"]} of the teacher {theirs}'
             )
         if self.loss == 'features':
             loss = feature_distillation_loss(student, teacher)
         else:
             loss = distillation_loss(student[0], teacher[0], self.temperature)
         return dict(losses, loss_distillation=self.weight * loss)
-
-
-class _Output:
-    """Holds the latest output of a module, one tensor or several, until it is taken."""
-
-    def __init__(self, module: nn.Module):
-        self.value = None
-        self.handle = module.register_forward_hook(self._keep)
-
-    def _keep(self, module, inputs, output) -> None:
-        self.value = output
-
-    def take(self) -> Sequence[Tensor]:
-        value, self.value = self.value, None
-        return [value] if isinstance(value, Tensor) else value
-
-
-def _module_at(model: nn.Module, path: str, role: str) -> nn.Module:
-    modules = dict(model.named_modules())
-    if path not in modules:
-        top = ', '.join(name for name, _ in model.named_children())
-        raise ValueError(
-            f'the {role}, {type(model).__name__}, has no module {path!r}; its own are '
-            f'{top}'
-        )
-    return modules[path]

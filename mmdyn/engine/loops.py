@@ -23,16 +23,12 @@ from mmdyn.registry import LOOPS
 class OperatingPointLoop:
     """A pass over the dataset for each operating point: the base of both loops.
 
-    Args:
-        runner (Runner): The runner.
-        dataloader (DataLoader | dict): A dataloader or its config.
-        evaluator (Evaluator | dict | list): The evaluator or its config.
-        fp16 (bool): Whether to run in half precision.
-        points (str | Sequence[str] | None): Names of the points; ``None``: all that are
-            trained.
+    Arguments are those of MMEngine's loops, and ``points``, the names of points (str or
+    Sequence[str]); ``None``: all that are trained.
 
-    Raises:
-        ValueError: For a point that the model does not offer, or an empty dataset.
+    Attributes:
+        results (list[PointResult]): Of the latest run, one for each point.
+        dense_result (PointResult | None): That of the dense point, if it was run.
     """
 
     stage: str  # as hooks and the model's steps are named
@@ -41,18 +37,37 @@ class OperatingPointLoop:
         super().__init__(runner, dataloader, evaluator, fp16)
         self.points = self._choose_points(points)
 
-    def _choose_points(self, names) -> list[OperatingPoint]:
+    def _choose_points(self, names) -> Sequence[OperatingPoint]:
         if len(self.dataloader.dataset) == 0:
             raise ValueError('the dataset to evaluate on is empty')
         model = self.runner.model
         if names is None:
-            return list(trained_operating_points(model))
+            return trained_operating_points(model)
         names = [names] if isinstance(names, str) else names
         points = find_operating_points(model, names)
         if not points:
             valid = [point.name for point in operating_points(model)]
             raise ValueError(f'points is empty; valid ones: {valid}')
         return points
+
+    def run(self) -> dict:
+        """Evaluate; returns the metrics of all points."""
+        call_hook = self.runner.call_hook
+        call_hook(f'before_{self.stage}')
+        call_hook(f'before_{self.stage}_epoch')
+        self.runner.model.eval()
+        self.results = self._run_points()
+        by_name = {each.name: each for each in self.results}
+        self.dense = dense_operating_point(self.runner.model)
+        self.dense_result = by_name.get(self.dense.name)
+        metrics = self._all_metrics()
+        self.before_hooks(metrics)
+        call_hook(f'after_{self.stage}_epoch', metrics=metrics)
+        call_hook(f'after_{self.stage}')
+        return metrics
+
+    def before_hooks(self, metrics: dict) -> None:
+        """Use the weights that were evaluated, before EMA hooks take theirs out."""
 
     def _run_points(self) -> list[PointResult]:
         results, points = [], self._runnable_points()
@@ -96,29 +111,21 @@ class OperatingPointLoop:
         return PointResult(point.name, metrics, macs, settings=point.settings)
 
     def run_iter(self, idx: int, data_batch: Sequence[dict]) -> None:
-        """Run one batch at the active operating point."""
         batch = dict(batch_idx=idx, data_batch=data_batch)
         self.runner.call_hook(f'before_{self.stage}_iter', **batch)
         outputs = self.totals.run(data_batch)
         self.evaluator.process(data_samples=outputs, data_batch=data_batch)
         self.runner.call_hook(f'after_{self.stage}_iter', **batch, outputs=outputs)
 
-    def _dense_result(self, results: list[PointResult]) -> PointResult | None:
-        """The result of the dense point, if it was run."""
-        dense = dense_operating_point(self.runner.model)
-        return next((each for each in results if each.name == dense.name), None)
+    def _all_metrics(self) -> dict:
+        """Metrics as ``<point>/<metric>``, and for hooks under their stock names.
 
-    def _all_metrics(self, results: list[PointResult]) -> dict:
-        """Metrics as ``<point>/<metric>``, and those of the reference under plain names.
-
-        The reference is the dense point, or the last one where that was not run: hooks
-        that look for the stock names (``save_best``, plateau schedulers) find them.
+        These are of the dense point, or of the last one where that was not run.
         """
-        metrics = dict((self._dense_result(results) or results[-1]).metrics)
-        for each in results:
-            for name, value in each.metrics.items():
-                metrics[f'{each.name}/{name}'] = value
-            metrics[f'{each.name}/macs_per_image'] = each.macs_per_image
+        metrics = dict((self.dense_result or self.results[-1]).metrics)
+        for each in self.results:
+            named = {**each.metrics, 'macs_per_image': each.macs_per_image}
+            metrics.update({f'{each.name}/{key}': value for key, value in named.items()})
         return metrics
 
 
@@ -127,26 +134,12 @@ class OperatingPointValLoop(OperatingPointLoop, ValLoop):
     """Validate at each operating point.
 
     The metrics that hooks and the visualizer get are named ``<point>/<metric>``; those
-    of the dense point come under their stock names too, so ``save_best`` and schedulers
-    need no change. A model with nothing to switch is validated once, as ``dense``.
-    Arguments and errors are those of :class:`OperatingPointLoop`.
-
-    Attributes:
-        results (list[PointResult]): Of the latest run, one for each point.
+    of the dense point come under their stock names too, for ``save_best`` and schedulers.
+    A model with nothing to switch is validated once, as ``dense``. Arguments are those of
+    :class:`OperatingPointLoop`.
 
     Example:
         >>> val_cfg = dict(type='mmdyn.OperatingPointValLoop')
     """
 
     stage = 'val'
-
-    def run(self) -> dict:
-        """Validate; returns the metrics of all points."""
-        self.runner.call_hook('before_val')
-        self.runner.call_hook('before_val_epoch')
-        self.runner.model.eval()
-        self.results = self._run_points()
-        metrics = self._all_metrics(self.results)
-        self.runner.call_hook('after_val_epoch', metrics=metrics)
-        self.runner.call_hook('after_val')
-        return metrics

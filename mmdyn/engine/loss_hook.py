@@ -13,14 +13,8 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def check_finds_unused(model: nn.Module, cause: str) -> None:
-    """Refuse, by a ``ValueError``, a DDP wrapper that needs gradients of all parameters.
-
-    Args:
-        model (nn.Module): The runner's model.
-        cause (str): The setting that leaves parameters unused, for the message.
-    """
-    wrapper = model if is_model_wrapper(model) else None
-    if not getattr(wrapper, 'find_unused_parameters', True):
+    """Refuse a DDP wrapper that needs gradients that ``cause`` does not give."""
+    if is_model_wrapper(model) and not getattr(model, 'find_unused_parameters', True):
         raise ValueError(
             f'{cause} leaves parameters unused: distributed training needs '
             f'find_unused_parameters=True in the config'

@@ -1,6 +1,7 @@
 """Parts of a pass over a dataset at one operating point."""
 
 import sys
+from collections import defaultdict
 
 import torch
 from mmengine.dist import all_reduce, is_main_process
@@ -15,22 +16,16 @@ from mmdyn.operating_point import forward_statistics
 
 
 class PassTotals:
-    """Sums over the batches of a pass: executed MACs, losses and forward statistics.
+    """Sums over the batches of a pass: MACs, images, losses and forward statistics.
 
-    Args:
-        model (nn.Module): The model, at its operating point.
-        stage (str): ``'val'`` or ``'test'``: the step to run.
-        fp16 (bool): Whether to run in half precision.
-
-    Attributes:
-        meter (CostMeter): The executed MACs and the number of images.
+    The model runs its ``stage`` step, ``'val'`` or ``'test'``, in half precision or not.
     """
 
     def __init__(self, model: nn.Module, stage: str, fp16: bool):
         self.model, self.stage, self.fp16 = model, stage, fp16
         self.meter = CostMeter()
         self._losses: dict = {}
-        self._statistics: dict[str, float] = {}
+        self._statistics: dict[str, float] = defaultdict(float)
 
     @torch.no_grad()
     def run(self, data_batch) -> list:
@@ -40,16 +35,11 @@ class PassTotals:
         outputs, self._losses = _update_losses(outputs, self._losses)
         self.meter.images += len(outputs)
         for name, value in forward_statistics(self.model).items():
-            total = self._statistics.get(name, 0.0)
-            self._statistics[name] = total + value * len(outputs)
+            self._statistics[name] += value * len(outputs)
         return outputs
 
     def reduce(self) -> dict[str, float]:
-        """Add up the totals of all ranks, each of which must call this once, at the end.
-
-        Returns:
-            dict[str, float]: Mean losses and forward statistics.
-        """
+        """Add up the totals of all ranks, which must call it once; returns the means."""
         self.meter.reduce()
         losses = _parse_losses(self._losses, self.stage) if self._losses else {}
         totals = torch.tensor(list(self._statistics.values()), dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""From command-line arguments to a runner, for every tool that runs a dataset."""
+"""The runner of a config and command-line arguments."""
 
 import argparse
 import atexit
@@ -17,15 +17,12 @@ from mmdyn.engine.fitting_checkpoint_hook import FittingCheckpointHook
 from mmdyn.engine.loss_hook import unwrapped
 from mmdyn.utils.packages import check_packages, config_from_file
 
-LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-
 
 def load_config(args: argparse.Namespace, **loader_defaults) -> Config:
-    """Read the config file and merge command-line arguments into it.
+    """Read a config file and merge command-line arguments into it.
 
     Args:
-        args (argparse.Namespace): ``config`` and those of
-            ``mmdyn.utils.command_line.add_runner_arguments``.
+        args (argparse.Namespace): ``config`` and those of ``add_runner_arguments``.
         **loader_defaults: Settings for dataloaders that do not have them.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
@@ -50,17 +47,10 @@ def merge_cfg_options(cfg: Config, options: list[str]) -> None:
 
 
 def _set_loader_defaults(cfg: Config, **defaults) -> None:
-    """Fill in what the config's dataloaders do not say.
-
-    mmpretrain's own tools collate batches into one tensor, while mmseg and mmdet, whose
-    images differ in size, rely on MMEngine's default.
-    """
-    if cfg.get('default_scope') == 'mmpretrain':
+    if cfg.get('default_scope') == 'mmpretrain':  # as its own tools do
         defaults['collate_fn'] = dict(type='default_collate')
-    for name in LOADERS:
-        loader = cfg.get(name)
-        if not isinstance(loader, dict):
-            continue
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        loader = cfg.get(name) or {}
         for key, value in defaults.items():
             # Persistent workers are refused where there are no workers.
             if key != 'persistent_workers' or loader.get('num_workers'):
@@ -68,11 +58,11 @@ def _set_loader_defaults(cfg: Config, **defaults) -> None:
 
 
 def require_settings(cfg: Config, user: str, *names: str) -> None:
-    """Refuse, by a ``ValueError``, a config that lacks settings.
+    """Refuse, by a ``ValueError``, a config without some settings.
 
     Args:
         cfg (Config): The config.
-        user (str): Beginning of the message, such as ``'the search needs'``.
+        user (str): Start of the message, such as ``'the search needs'``.
         *names (str): The settings.
     """
     missing = [name for name in names if cfg.get(name) is None]
@@ -85,21 +75,16 @@ def build_runner(cfg: Config, *loaders: str) -> Runner:
 
     Args:
         cfg (Config): The config.
-        *loaders (str): Dataloaders whose datasets must not be empty, such as
+        *loaders (str): Dataloaders that must not be empty, such as
             ``'train_dataloader'``.
-
-    Returns:
-        Runner: The runner.
 
     Raises:
         ImportError: If a package that the config needs is missing.
-        ValueError: If the neck or heads do not take what the backbone gives, or a
-            dataset is empty.
+        ValueError: If neck or heads do not fit the backbone, or a dataset is empty.
     """
     if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
         _use_gloo(cfg)
-    # MMEngine's logger writes to what is stdout while the runner is built; ours keeps
-    # stdout for results.
+    # MMEngine's logger keeps writing to the stdout of this moment; ours is for results.
     with redirect_stdout(sys.stderr):
         check_packages(cfg)
         runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
@@ -110,12 +95,11 @@ def build_runner(cfg: Config, *loaders: str) -> Runner:
 
 
 def _use_gloo(cfg: Config) -> None:
-    """Start distributed jobs on CPUs, for which MMEngine has no settings."""
-    # MMEngine's launcher and DDP wrapper take it for granted that there is a device to
-    # set; started here, the process group is left as it is.
-    torch.distributed.init_process_group('gloo')
-    # Threads of gloo that still run when the interpreter ends can abort it.
-    atexit.register(torch.distributed.destroy_process_group)
+    """Start a distributed job on CPUs: MMEngine's launcher asks for a device to set."""
+    if not torch.distributed.is_initialized():  # a job has one, for all its runners
+        torch.distributed.init_process_group('gloo')
+        # Threads of gloo that still run when the interpreter ends can abort it.
+        atexit.register(torch.distributed.destroy_process_group)
     wrapper = cfg.get('model_wrapper_cfg') or dict(
         type='MMDistributedDataParallel',
         broadcast_buffers=False,
@@ -125,38 +109,22 @@ def _use_gloo(cfg: Config) -> None:
 
 
 def refuse_empty_dataset(runner: Runner, name: str) -> None:
-    """Build a dataloader of the runner now and make sure that it has something to load.
-
-    Args:
-        runner (Runner): The runner.
-        name (str): One of :data:`LOADERS`.
-
-    Raises:
-        ValueError: If its dataset is empty; the message says where it looked.
-    """
+    """Build a dataloader of the runner; a ValueError says where an empty one looked."""
     try:
-        size = len(getattr(runner, name).dataset)
+        if len(getattr(runner, name).dataset) > 0:
+            return
     except ValueError as error:
-        # What NumPy says when MMEngine's datasets put nothing together.
+        # Of NumPy, when MMEngine's datasets put nothing together.
         if 'need at least one array to concatenate' not in str(error):
             raise
-        size = 0
-    if size == 0:
-        dataset = runner.cfg[name].dataset
-        places = [
-            f'{key}={dataset[key]!r}'
-            for key in ('data_root', 'ann_file', 'data_prefix')
-            if dataset.get(key)
-        ]
-        raise ValueError(f'{name}.dataset is empty; it looked in {", ".join(places)}')
+    dataset = runner.cfg[name].dataset
+    keys = ('data_root', 'ann_file', 'data_prefix')
+    places = [f'{key}={dataset[key]!r}' for key in keys if dataset.get(key)]
+    raise ValueError(f'{name}.dataset is empty; it looked in {", ".join(places)}')
 
 
 def load_whole_checkpoint(runner: Runner) -> None:
-    """Load the runner's ``load_from``.
-
-    Raises:
-        ValueError: If it does not fill the whole model.
-    """
+    """Load the runner's ``load_from``; a ValueError if it does not fill the model."""
     runner.register_hook(FittingCheckpointHook())
     runner.call_hook('before_run')
     runner.load_or_resume()
@@ -167,13 +135,10 @@ def runner_for_search(args: argparse.Namespace) -> Runner:
 
     Args:
         args (argparse.Namespace): ``config``, ``checkpoint`` and those of
-            ``mmdyn.utils.command_line.add_runner_arguments``.
-
-    Returns:
-        Runner: The runner; points found before are not offered.
+            ``add_runner_arguments``.
 
     Raises:
-        ValueError: If the config has no validation data, or not all weights are there.
+        ValueError: If the config has no validation data, or the weights do not fit.
     """
     cfg = load_config(args)
     cfg.load_from = args.checkpoint

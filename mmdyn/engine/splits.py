@@ -7,44 +7,37 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 
-def split_loaders(runner: Runner) -> tuple[DataLoader, DataLoader]:
-    """Dataloaders of validation data and of test data, with no image in both.
+def split_loaders(runner: Runner) -> list[DataLoader]:
+    """Dataloaders of a runner's validation data and test data, with no image in both.
 
     Of images that are both, every other one stays in the validation data and the rest in
     the test data, with a warning. Without test data, all images are both.
 
-    Args:
-        runner (Runner): A runner with a ``val_dataloader`` in its config.
-
-    Returns:
-        tuple[DataLoader, DataLoader]: The dataloaders.
-
     Raises:
         ValueError: If a dataset does not say which images it has.
     """
-    cfgs = runner.cfg.val_dataloader, runner.cfg.get('test_dataloader')
-    cfgs = cfgs[0], cfgs[1] or cfgs[0]
-    search, report = (DATASETS.build(cfg.dataset) for cfg in cfgs)
-    searched, reported = _images(search), _images(report)
+    cfg = runner.cfg
+    cfgs = cfg.val_dataloader, cfg.get('test_dataloader') or cfg.val_dataloader
+    datasets = [DATASETS.build(cfg.dataset) for cfg in cfgs]
+    searched, reported = map(_images, datasets)
     in_both = set(searched) & set(reported)
-    shared = [image for image in searched if image in in_both]
-    if shared:
+    if shared := [image for image in searched if image in in_both]:
         runner.logger.warning(
             f'{len(shared)} images are validation data and test data: searching on every '
             f'other one of them, reporting on the rest. Tests on all test data will '
             f'flatter what is found'
         )
         to_search = set(shared[::2])
-        _leave_out(search, searched, set(shared) - to_search)
-        _leave_out(report, reported, to_search)
-    return tuple(
+        _leave_out(datasets[0], searched, in_both - to_search)
+        _leave_out(datasets[1], reported, to_search)
+    return [
         Runner.build_dataloader({**cfg, 'dataset': dataset})
-        for cfg, dataset in zip(cfgs, (search, report))
-    )
+        for cfg, dataset in zip(cfgs, datasets)
+    ]
 
 
 def _images(dataset: BaseDataset) -> list:
-    """What identifies the images of a dataset: their files, or else their pixels."""
+    """Image files of a dataset, or else the images' pixels."""
     if not isinstance(dataset, BaseDataset):
         raise ValueError(
             f'a {type(dataset).__name__} does not say which images it has: images are '

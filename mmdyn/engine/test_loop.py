@@ -1,5 +1,6 @@
 """The test loop that runs at every operating point and reports costs and scores."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -12,14 +13,8 @@ from mmengine.runner.amp import autocast
 from mmdyn.engine.loops import OperatingPointLoop
 from mmdyn.engine.passes import PassTotals, progress_bar
 from mmdyn.evaluation.latency import describe_device, measure_latency
-from mmdyn.evaluation.point_result import PointResult
 from mmdyn.evaluation.report import OperatingPointReport
-from mmdyn.operating_point import (
-    OperatingPoint,
-    at_operating_point,
-    dense_operating_point,
-    untrained_operating_points,
-)
+from mmdyn.operating_point import at_operating_point, untrained_operating_points
 from mmdyn.registry import LOOPS
 from mmdyn.visualization.curve import draw_report
 
@@ -32,15 +27,14 @@ class OperatingPointTestLoop(OperatingPointLoop, TestLoop):
 
     A table is printed, and ``operating_points.json``, ``.csv`` and ``.png`` are written
     in the work directory: the evaluator's metrics, executed MACs, their share of the
-    dense cost, and latency, measured alternately at all points on some batches after the
-    evaluation. A model with nothing to switch is tested once, as ``dense``. Where
-    ``points`` leaves out the dense point, one more pass counts its cost.
+    dense cost, which takes one more pass if that point is left out, and latency, measured
+    alternately at all points on some batches. A model with nothing to switch is tested
+    once, as ``dense``.
 
     Args:
-        *args: Arguments of :class:`OperatingPointLoop`.
         metric (str | None): The metric to draw and to rank by, more being better;
             ``None`` or unknown: the first one.
-        **kwargs: Arguments of :class:`OperatingPointLoop`.
+        *args, **kwargs: Arguments of :class:`OperatingPointLoop`.
 
     Example:
         >>> test_cfg = dict(type='mmdyn.OperatingPointTestLoop')
@@ -53,24 +47,16 @@ class OperatingPointTestLoop(OperatingPointLoop, TestLoop):
         self.metric = metric
 
     def run(self) -> dict:
-        """Test; returns the metrics of all points."""
-        self.runner.call_hook('before_test')
-        self.runner.call_hook('before_test_epoch')
-        self.runner.model.eval()
         self._timed: dict[int, tuple] = {}
-        results = self._run_points()
-        metrics = self._all_metrics(results)
-        # Before the hooks: an EMA hook takes its weights out of the model there.
-        report = self._report(results)
-        self.runner.call_hook('after_test_epoch', metrics=metrics)
-        self.runner.visualizer.add_scalars(
-            {k: float(v) for k, v in metrics.items() if isinstance(v, Real)}
-        )
-        self.runner.call_hook('after_test')
+        metrics = super().run()
         if is_main_process():
-            report.print()
-            self._write(report)
+            self._publish(self._report)
         return metrics
+
+    def before_hooks(self, metrics: dict) -> None:
+        self._report = self._make_report()
+        scalars = {k: float(v) for k, v in metrics.items() if isinstance(v, Real)}
+        self.runner.visualizer.add_scalars(scalars)
 
     def run_iter(self, idx: int, data_batch: Sequence[dict]) -> None:
         """Run one batch at the active operating point, and keep some to take time."""
@@ -80,71 +66,57 @@ class OperatingPointTestLoop(OperatingPointLoop, TestLoop):
         if idx % -(-len(self.dataloader) // MAX_TIMED_BATCHES) == 0:
             self._timed[idx] = self.totals.meter.images - before, data_batch
 
-    def _report(self, results: list[PointResult]) -> OperatingPointReport:
-        model = self.runner.model
-        dense = dense_operating_point(model)
+    def _make_report(self) -> OperatingPointReport:
+        model, points = self.runner.model, [each.point for each in self.results]
         batch_size = self._timed[0][0]
         full = [batch for size, batch in self._timed.values() if size == batch_size]
         with progress_bar() as bar:
-            dense_macs = self._dense_macs_per_image(dense, results, bar)
+            dense_macs = self._dense_macs_per_image(bar)
             with autocast(enabled=self.fp16):
-                latencies = measure_latency(
-                    model,
-                    [each.point for each in results],
-                    full,
-                    track=partial(bar.track, description='taking time'),
-                )
+                track = partial(bar.track, description='taking time')
+                latencies = measure_latency(model, points, full, track)
+        whole = dense_macs or math.nan  # a model may have nothing to count
         return OperatingPointReport(
             config=self.runner.cfg.filename,
             checkpoint=self.runner.cfg.get('load_from'),
             device=describe_device(),
             batch_size=batch_size,
-            dense_point=dense.name,
+            dense_point=self.dense.name,
             dense_macs_per_image=dense_macs,
-            metric=self._known_metric(results),
+            metric=self._known_metric(),
             untrained_points=[point.name for point in untrained_operating_points(model)],
             points=[
-                replace(
-                    each,
-                    # A model may have nothing to count.
-                    cost_ratio=each.macs_per_image / (dense_macs or float('nan')),
-                    latency_ms=latency,
-                )
-                for each, latency in zip(results, latencies)
+                replace(each, cost_ratio=each.macs_per_image / whole, latency_ms=latency)
+                for each, latency in zip(self.results, latencies)
             ],
         )
 
-    def _known_metric(self, results: list[PointResult]) -> str | None:
-        """The chosen metric; the first one, with a warning, if no point has it.
-
-        An evaluator may leave a metric out at some points, those with no detections, so
-        it is unknown only if all points lack it.
-        """
-        measured = dict.fromkeys(name for each in results for name in each.metrics)
+    def _known_metric(self) -> str | None:
+        """The chosen metric; ``None``, with a warning, if no point has it."""
+        # Some points may lack a metric, for example where nothing is detected.
+        measured = list(dict.fromkeys(m for each in self.results for m in each.metrics))
         if self.metric is None or self.metric in measured:
             return self.metric
-        self.runner.logger.warning(
-            f'unknown metric {self.metric!r}; measured: {list(measured)}. '
-            f'Ranking by the first'
-        )
+        unknown = f'unknown metric {self.metric!r}; measured: {measured}'
+        self.runner.logger.warning(f'{unknown}. Ranking by the first')
         return None
 
-    def _dense_macs_per_image(self, dense: OperatingPoint, results, bar) -> float:
-        if dense_result := self._dense_result(results):
-            return dense_result.macs_per_image
+    def _dense_macs_per_image(self, bar) -> float:
+        if self.dense_result:
+            return self.dense_result.macs_per_image
         totals = PassTotals(self.runner.model, self.stage, self.fp16)
-        with at_operating_point(self.runner.model, dense):
-            for batch in bar.track(self.dataloader, description=f'counting {dense}'):
+        with at_operating_point(self.runner.model, self.dense):
+            for batch in bar.track(self.dataloader, description=f'counting {self.dense}'):
                 totals.run(batch)
         totals.meter.reduce()
         return totals.meter.macs_per_image
 
-    def _write(self, report: OperatingPointReport) -> None:
-        directory = self.runner.work_dir
+    def _publish(self, report: OperatingPointReport) -> None:
+        report.print()
+        folder = self.runner.work_dir
         try:
-            files = [*report.write(directory), *draw_report(report, directory)]
+            files = [*report.write(folder), *draw_report(report, folder)]
         except OSError as error:
-            raise OSError(
-                f'the results printed above could not be written to {directory}: {error}'
-            ) from error
+            problem = 'the results printed above could not be written to'
+            raise OSError(f'{problem} {folder}: {error}') from error
         print('Written to', *files, sep='\n  ')

@@ -14,19 +14,15 @@ def _cpu_attention_flops(query, key, value, *_, out_shape=None, **__) -> int:
     return sdpa_flop_count(query, key, value)
 
 
-def _formulas_torch_lacks() -> dict:
+def _cpu_formulas() -> dict:
     """Torch has formulas for the attention kernels of accelerators, but not of CPUs."""
     name = '_scaled_dot_product_flash_attention_for_cpu'
-    if not hasattr(torch.ops.aten, name):  # before torch 2.2
-        return {}
-    return {getattr(torch.ops.aten, name): _cpu_attention_flops}
+    kernel = getattr(torch.ops.aten, name, None)  # None before torch 2.2
+    return {kernel: _cpu_attention_flops} if kernel else {}
 
 
 def _switch_fused_attention(enabled: bool) -> bool:
-    """Switch the fused kernels of nn.MultiheadAttention; returns the former state.
-
-    They hide their matrix products from the counter; the plain path has the same ones.
-    """
+    """Switch fused attention, whose products the counter misses; the former state."""
     if not hasattr(torch.backends, 'mha'):  # torch 2.1 cannot switch them
         return True
     before = torch.backends.mha.get_fastpath_enabled()
@@ -35,15 +31,14 @@ def _switch_fused_attention(enabled: bool) -> bool:
 
 
 class CostMeter:
-    """Count the MACs of every operator that runs inside ``with`` blocks.
+    """Count the MACs of the operators that run inside ``with`` blocks.
 
-    The meter adds up over all blocks. It counts convolutions, linear layers, matrix
-    products and attention by the formulas of ``torch.utils.flop_counter``; norms,
-    activations, pooling and resizing are not counted. It slows small operators down, so
-    latency must be measured without it.
+    Counts convolutions, linear layers, matrix products and attention, by the formulas of
+    ``torch.utils.flop_counter``; not norms, activations, pooling and resizing. It slows
+    small operators down: measure latency without it.
 
     Attributes:
-        macs (int): Multiply-accumulates so far.
+        macs (int): Multiply-accumulates of all blocks so far.
         images (int): Images so far; the caller adds them.
 
     Example:
@@ -55,11 +50,8 @@ class CostMeter:
     """
 
     def __init__(self):
-        self.macs = 0
-        self.images = 0
-        self._counter = FlopCounterMode(
-            display=False, custom_mapping=_formulas_torch_lacks()
-        )
+        self.macs, self.images = 0, 0
+        self._counter = FlopCounterMode(display=False, custom_mapping=_cpu_formulas())
 
     def __enter__(self) -> 'CostMeter':
         self._fast_attention = _switch_fused_attention(False)
@@ -73,11 +65,7 @@ class CostMeter:
 
     @property
     def macs_per_image(self) -> float:
-        """Mean MACs per image.
-
-        Raises:
-            ValueError: If no image was counted.
-        """
+        """Mean MACs per image; a ``ValueError`` if no image was counted."""
         if self.images == 0:
             raise ValueError('no image was counted: add the batch size to meter.images')
         return self.macs / self.images
@@ -90,17 +78,13 @@ class CostMeter:
 
 
 def count_macs(model: nn.Module, shape: Sequence[int], **forward_arguments) -> int:
-    """Count the MACs of one image at the active operating point.
+    """Count the MACs of one image at the active operating point, as a CostMeter does.
 
     Args:
         model (nn.Module): A model or a backbone that runs on one tensor of images.
         shape (Sequence[int]): Shape (C, H, W) of the image, in pixels. Its values are
-            random: where the cost depends on them (thresholds, learned masks), so does
-            the count.
+            random, and so is the count where the cost depends on them.
         **forward_arguments: Further arguments of the model's ``forward``.
-
-    Returns:
-        int: Multiply-accumulates of convolutions, linear layers and matrix products.
     """
     parameter = next(model.parameters())
     image = torch.rand(1, *shape, device=parameter.device, dtype=parameter.dtype)

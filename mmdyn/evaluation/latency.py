@@ -22,16 +22,9 @@ def time_alternately(
     warmup: int = 3,
     track: Callable[[Sequence], Iterable] = iter,
 ) -> np.ndarray:
-    """Time functions alternately, so that a slow period of the machine affects all.
+    """Milliseconds (rounds, calls) of functions that run alternately, without gradients.
 
-    Args:
-        calls (Sequence[Callable[[], Any]]): The functions, run without gradients.
-        rounds (int): Number of times that each is timed.
-        warmup (int): Number of calls of each before.
-        track (Callable): Wraps the rounds, to show progress.
-
-    Returns:
-        np.ndarray: Milliseconds (rounds, number of calls).
+    So a slow period of the machine affects all. ``track`` wraps the rounds.
     """
     samples = [[_timed(call)[0] for call in calls] for _ in track(range(warmup + rounds))]
     return np.array(samples[warmup:])
@@ -46,26 +39,21 @@ def measure_latency(
 ) -> list[dict[str, float]]:
     """Time ``model.test_step`` at each operating point, alternately on each batch.
 
-    Preprocessing and predictions are part of the time; loading data is not.
-
-    Args:
-        model (nn.Module): A model with MMEngine's ``test_step``, in evaluation mode.
-        points (Sequence[OperatingPoint]): Points that the model offers.
-        batches (Sequence[dict]): Batches of the dataloader.
-        track (Callable): Wraps the batches that will be run, to show progress.
-
-    Returns:
-        list[dict[str, float]]: For each point, ``median`` and ``p90`` (90th percentile)
-        over batches of the milliseconds per image.
+    Preprocessing and predictions are part of the time; loading data is not. ``track``
+    wraps the batches that will be run. Returns, for each point, ``median`` and ``p90``
+    (90th percentile) over batches of the milliseconds per image.
     """
+
+    def per_image(point: OperatingPoint, batch: dict) -> float:
+        with at_operating_point(model, point):
+            milliseconds, outputs = _timed(lambda: model.test_step(batch))
+            return milliseconds / len(outputs)
+
     rounds = -(-_MIN_SAMPLES // len(batches))
     schedule = [batches[0], *batches * rounds]  # the first run only warms up
-    samples = [
-        [_time_batch(model, point, batch) for point in points]
-        for batch in track(schedule)
-    ]
-    median, p90 = np.percentile(samples[1:], [50, 90], axis=0)
-    return [dict(median=float(m), p90=float(p)) for m, p in zip(median, p90)]
+    samples = [[per_image(p, batch) for p in points] for batch in track(schedule)]
+    percentiles = np.percentile(samples[1:], [50, 90], axis=0)
+    return [dict(median=median, p90=p90) for median, p90 in percentiles.T.tolist()]
 
 
 def describe_device() -> str:
@@ -73,13 +61,6 @@ def describe_device() -> str:
     if get_device() == 'cuda':
         return torch.cuda.get_device_name()
     return f'{get_device()} ({platform.machine()}, {torch.get_num_threads()} threads)'
-
-
-def _time_batch(model: nn.Module, point: OperatingPoint, batch: dict) -> float:
-    """Milliseconds per image of the batch at the point."""
-    with at_operating_point(model, point):
-        milliseconds, outputs = _timed(lambda: model.test_step(batch))
-        return milliseconds / len(outputs)
 
 
 def _timed(call: Callable[[], Any]) -> tuple[float, Any]:

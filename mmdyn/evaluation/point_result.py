@@ -13,24 +13,17 @@ from mmdyn.operating_point import OLD_NAMES, OperatingPoint
 class PointResult:
     """What was measured at one operating point.
 
-    Args:
-        name (str): Name of the point.
-        metrics (Mapping[str, Any]): What the evaluator returned.
-        macs_per_image (float): Mean executed multiply-accumulates per image.
-        cost_ratio (float): Share of the MACs of the dense point; NaN if unknown.
-        latency_ms (Mapping[str, float]): ``median`` and ``p90`` of the milliseconds per
-            image; empty where no time was taken.
-        settings (Mapping[str, Any]): Settings of the point. Reports do not write them.
-        run (str | None): Name of the run that it is from, in a report of several.
+    ``latency_ms`` has the ``median`` and the ``p90`` of the milliseconds per image; it is
+    empty where no time was taken. Reports do not write the settings of the point.
     """
 
     name: str
     metrics: Mapping[str, Any]
-    macs_per_image: float
-    cost_ratio: float = math.nan
+    macs_per_image: float  # the mean of what was executed
+    cost_ratio: float = math.nan  # share of the dense point's MACs; NaN if unknown
     latency_ms: Mapping[str, float] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
-    run: str | None = None
+    run: str | None = None  # its name, in a report of several
 
     @property
     def point(self) -> OperatingPoint:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from numbers import Real
 from pathlib import Path
@@ -10,26 +10,16 @@ from pathlib import Path
 from mmdyn.evaluation.pareto import pareto_mask
 from mmdyn.evaluation.point_result import PointResult, current_name
 from mmdyn.evaluation.tables import Column, number_column, print_table, write_table
-from mmdyn.evaluation.tables import console_for_tables as console_for_tables
 
 
 class Report:
-    """Operating points of one or several runs, ranked by one metric; a base class.
+    """Operating points of one or several runs; a base class.
 
-    Attributes:
-        points (list[PointResult]): The points.
-        metric (str | None): The metric to draw and to rank by; more is better. ``None``:
-            nothing was measured.
-        dense_costs (list[float]): MACs per image with nothing skipped: of each run, or
-            one in common.
-        stem (str): Name of the written files, without their suffix.
+    Subclasses set ``points``; ``metric``, to draw and to rank by, more being better, or
+    ``None`` if nothing was measured; ``dense_costs``, the MACs per image with nothing
+    skipped, of each run or one in common; the table's ``title`` and ``caption``; and the
+    ``stem`` of the names of files.
     """
-
-    points: list[PointResult]
-    metric: str | None
-    dense_costs: list[float]
-    stem: str
-    title: str
 
     def scalar_metrics(self) -> list[str]:
         """Names of the metrics that are one number at one point or more."""
@@ -41,27 +31,20 @@ class Report:
         return [p for p in self.points if not math.isnan(p.score(self.metric))]
 
     def pareto(self) -> list[bool]:
-        """Marks of the points that :func:`pareto_mask` gives for MACs and metric."""
+        """Whether no other point is cheaper in MACs and better in the metric."""
         costs = [point.macs_per_image for point in self.points]
         return pareto_mask(costs, [point.score(self.metric) for point in self.points])
 
     def print(self) -> None:
         """Print the table to stdout."""
-        caption = self._caption()
+        caption = self.caption
         if self.metric is not None:
             caption += f' *: no point is both cheaper and better in {self.metric}.'
         print_table(self._columns(), self.title, caption)
 
     def write(self, directory: str | Path) -> list[Path]:
-        """Write the table as a CSV file in an existing directory; returns the files.
-
-        Raises:
-            OSError: If a file cannot be written.
-        """
+        """Write the table as a CSV file in an existing directory; returns the files."""
         return [write_table(self._columns(), Path(directory) / f'{self.stem}.csv')]
-
-    def _caption(self) -> str:
-        raise NotImplementedError
 
     def _columns(self) -> list[Column]:
         points, names = self.points, [point.name for point in self.points]
@@ -69,12 +52,13 @@ class Report:
         if any(point.run for point in points):
             runs = [point.run for point in points]
             columns = [Column('report', 'report', runs), Column('point', 'point', names)]
-        for name in self.scalar_metrics():
-            scores = [point.score(name) for point in points]
-            columns.append(number_column(name, name, scores, 2))
+        columns += [
+            number_column(name, name, [point.score(name) for point in points], 2)
+            for name in self.scalar_metrics()
+        ]
         macs = [point.macs_per_image for point in points]
-        columns.append(number_column('MMACs', 'macs_per_image', macs, 2, unit=1e6))
         ratios = [point.cost_ratio for point in points]
+        columns.append(number_column('MMACs', 'macs_per_image', macs, 2, unit=1e6))
         columns.append(number_column('cost', 'cost_ratio', ratios, 3))
         if any(point.latency_ms for point in points):
             for title, name in (('ms', 'median'), ('p90 ms', 'p90')):
@@ -96,13 +80,10 @@ class OperatingPointReport(Report):
         batch_size (int): Images in a batch while time was taken.
         dense_point (str): Name of the point at which nothing is skipped.
         dense_macs_per_image (float): MACs per image at that point.
-        metric (str | None): The metric to draw and to rank by; more is better. ``None``:
-            the first one.
+        metric (str | None): A measured metric to draw and to rank by, more being better;
+            ``None``: the first one.
         untrained_points (list[str]): Names of the points that training does not reach.
         points (list[PointResult]): The results.
-
-    Raises:
-        ValueError: If the metric was not measured.
     """
 
     config: str | None
@@ -120,9 +101,7 @@ class OperatingPointReport(Report):
 
     def __post_init__(self):
         self.points = [
-            replace(
-                p, **_mapped(_python, dict(metrics=p.metrics, cost_ratio=p.cost_ratio))
-            )
+            replace(p, metrics=_plain(p.metrics), cost_ratio=_plain(p.cost_ratio))
             for p in self.points
         ]
         names = self.scalar_metrics()
@@ -136,46 +115,44 @@ class OperatingPointReport(Report):
 
     @classmethod
     def load(cls, path: str | Path) -> 'OperatingPointReport':
-        """Read a report from its JSON file or from the directory that holds it.
+        """Read a report from its JSON file or the directory that holds it.
 
-        Raises:
-            FileNotFoundError: If there is none.
-            ValueError: If the file is something else.
+        Raises ``FileNotFoundError`` if there is none, ``ValueError`` for another file.
         """
         file = Path(path)
         if file.is_dir():
             file = file / f'{cls.stem}.json'
         if not file.is_file():
             raise FileNotFoundError(
-                f'{file} does not exist: a report is an {cls.stem}.json that '
-                f'tools/test.py writes, or the directory with one'
+                f'{file} does not exist: a report is an {cls.stem}.json or its directory'
             )
         try:
             content = json.loads(file.read_text())
+            points = [PointResult(**point) for point in content['points']]
+            content['points'] = [replace(p, name=current_name(p.name)) for p in points]
             content['dense_point'] = current_name(content['dense_point'])
             untrained = content.get('untrained_points', [])
             content['untrained_points'] = [current_name(name) for name in untrained]
-            points = [PointResult(**point) for point in content.pop('points')]
-            return cls(
-                **content,
-                points=[replace(p, name=current_name(p.name)) for p in points],
-            )
+            return cls(**content)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
+            found = f'{type(error).__name__}: {error}'
             raise ValueError(
-                f'{file} is not a report of tools/test.py ({type(error).__name__}: '
-                f'{error})'
+                f'{file} is not a report of tools/test.py ({found})'
             ) from error
 
     def write(self, directory: str | Path) -> list[Path]:
         """As in :class:`Report`, after a JSON file that :meth:`load` reads."""
         names = 'name', 'metrics', 'macs_per_image', 'cost_ratio', 'latency_ms'
         points = [{name: getattr(p, name) for name in names} for p in self.points]
-        content = _mapped(_json, {**vars(self), 'points': points})
+        text = json.dumps({**vars(self), 'points': points})
+        # JSON has neither NaN nor infinity: they become null.
+        content = json.loads(text, parse_constant=lambda name: None)
         path = Path(directory) / f'{self.stem}.json'
-        path.write_text(json.dumps(content, indent=2, allow_nan=False) + '\n')
+        path.write_text(json.dumps(content, indent=2) + '\n')
         return [path, *super().write(directory)]
 
-    def _caption(self) -> str:
+    @property
+    def caption(self) -> str:
         caption = (
             f'{self.device}, batch size {self.batch_size}. Cost: share of the MACs at '
             f'{self.dense_point}, where nothing is skipped. ms: time per image, median '
@@ -187,24 +164,14 @@ class OperatingPointReport(Report):
         return caption
 
 
-def _python(value):
-    """A number, string or None as Python has it; None is how JSON files hold NaN."""
+def _plain(value):
+    """Mappings, lists, tensors and arrays as JSON has them; null stands for NaN."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if hasattr(value, 'tolist'):  # tensors, arrays and NumPy scalars
+        value = value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
     if value is None:
         return math.nan
     return value if isinstance(value, (str, int, float)) else str(value)
-
-
-def _json(value):
-    """A number or string as JSON has it, null for NaN and infinity."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _mapped(function: Callable, value):
-    """Apply a function to the values in mappings, lists, tensors and arrays."""
-    if isinstance(value, Mapping):
-        return {str(k): _mapped(function, v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_mapped(function, v) for v in value]
-    if hasattr(value, 'tolist'):  # tensors, arrays and NumPy scalars
-        return _mapped(function, value.tolist())
-    return function(value)

@@ -28,33 +28,21 @@ def outermost_dynamic_module(model: nn.Module) -> DynamicModule:
 def save_operating_points(
     checkpoint: str | Path, points: Sequence[OperatingPoint], **description: Any
 ) -> Path:
-    """Write points to the sidecar file of the checkpoint that they were found for.
-
-    Args:
-        checkpoint (str | Path): The checkpoint.
-        points (Sequence[OperatingPoint]): The points; settings in types of JSON.
-        **description: Notes for readers of the file, whose path is returned.
-    """
-    found = [dict(name=p.name, settings=dict(p.settings)) for p in points]
-    content = dict(**description, points=found)
-    return write_sidecar(points_file(checkpoint), checkpoint, content)
+    """Write points and a description to the sidecar file of a checkpoint; its path."""
+    description['points'] = [dict(name=p.name, settings=dict(p.settings)) for p in points]
+    return write_sidecar(points_file(checkpoint), checkpoint, description)
 
 
 def load_operating_points(model: nn.Module, checkpoint: str | Path) -> int:
-    """Make a model offer the points that were found for its checkpoint.
-
-    They are added to the model's own points. If the checkpoint has changed since the
-    search, a warning says so and nothing is offered.
+    """Make a model offer the points that were found for its checkpoint, after its own.
 
     Args:
-        model (nn.Module): The model.
-        checkpoint (str | Path): The checkpoint.
+        model (nn.Module): The model; a ``ValueError`` if it cannot offer one of them.
+        checkpoint (str | Path): The checkpoint. If it has changed since the search, a
+            warning says so and nothing is offered.
 
     Returns:
         int: The number of points; 0 if there is no file of them.
-
-    Raises:
-        ValueError: If the model cannot offer one of them.
 
     Example:
         >>> load_operating_points(model, 'work_dirs/cnmm/epoch_15.pth')

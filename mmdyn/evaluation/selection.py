@@ -1,7 +1,7 @@
 """Selection of an operating point from a report."""
 
 import math
-import operator
+from operator import attrgetter, ge, le, methodcaller
 from pathlib import Path
 
 from mmdyn.evaluation.point_result import PointResult
@@ -18,21 +18,17 @@ def select_operating_point(
     """Choose the best operating point within limits.
 
     Args:
-        report (OperatingPointReport | str | Path): A report, or its
-            ``operating_points.json``.
+        report (OperatingPointReport | str | Path): A report or its JSON file.
         max_macs (float | None): Most MACs per image, on average.
         max_latency_ms (float | None): Most milliseconds per image (median).
-        min_metric (float | None): Least value of the metric. Where it is given, the
-            cheapest point that reaches it is the best; otherwise the one that scores
-            highest, the cheaper of two equals.
+        min_metric (float | None): Least value of the metric; the cheapest point that
+            reaches it is the best. ``None``: the one that scores highest, the cheaper of
+            two equals.
         metric (str | None): Name of the metric; ``None``: the one the report ranks by.
 
-    Returns:
-        PointResult: The best point.
-
     Raises:
-        ValueError: If no point is within the limits; the message says which limit is out
-            of reach and what would be the nearest. Also for an unknown metric.
+        ValueError: For an unknown metric, or if no point is within the limits; the
+            message names the limit and the nearest point.
 
     Example:
         >>> best = select_operating_point(
@@ -42,29 +38,23 @@ def select_operating_point(
     if not isinstance(report, OperatingPointReport):
         report = OperatingPointReport.load(report)
     metric = metric or report.metric
-    if metric not in report.scalar_metrics():
-        raise ValueError(
-            f'unknown metric {metric!r}; measured: {report.scalar_metrics()}'
-        )
-
-    def macs(point):
-        return point.macs_per_image
+    measured = report.scalar_metrics()
+    if metric not in measured:
+        raise ValueError(f'unknown metric {metric!r}; measured: {measured}')
 
     def latency(point):
         return point.latency_ms['median']
 
-    def score(point):
-        return point.score(metric)
-
+    macs, score = attrgetter('macs_per_image'), methodcaller('score', metric)
     candidates = [point for point in report.points if not math.isnan(score(point))]
     if not candidates:
         raise ValueError(f'no operating point has a value of {metric!r}')
     reasons = []
     # The message names the limits before, which have left fewer candidates.
     for name, limit, value, best, keeps in (
-        ('max_macs', max_macs, macs, min, operator.le),
-        ('max_latency_ms', max_latency_ms, latency, min, operator.le),
-        (f'min_metric ({metric})', min_metric, score, max, operator.ge),
+        ('max_macs', max_macs, macs, min, le),
+        ('max_latency_ms', max_latency_ms, latency, min, le),
+        (f'min_metric ({metric})', min_metric, score, max, ge),
     ):
         if limit is None:
             continue

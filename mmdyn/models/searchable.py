@@ -7,11 +7,9 @@ from mmdyn.operating_point import DynamicModule, OperatingPoint
 
 
 class Searchable(DynamicModule):
-    """A dynamic module that also offers points found by a search.
+    """A dynamic module that also offers points found by a search, ``found_points``.
 
-    Attributes:
-        found_points (tuple[OperatingPoint, ...]): The found points; a subclass lists
-            them among its :attr:`operating_points`.
+    A subclass lists them among its :attr:`operating_points`.
     """
 
     found_points: tuple[OperatingPoint, ...] = ()
@@ -21,25 +19,16 @@ class Searchable(DynamicModule):
         raise NotImplementedError
 
     def offer_points(self, points: Sequence[OperatingPoint]) -> None:
-        """Offer points that a search found, in place of those found before.
+        """Offer points found by a search, in place of those found before.
 
-        Args:
-            points (Sequence[OperatingPoint]): The points; the module's own may be among
-                them.
-
-        Raises:
-            ValueError: For settings that cannot be the module's, or a name that belongs
-                to a point with other settings.
+        A ValueError refuses impossible settings and another point's name.
         """
         own = {p.name: p for p in self.operating_points if p not in self.found_points}
-        new = []
+        offered = dict(own)
         for point in points:
             self.check_settings(point.settings)
-            if point.name not in own:
-                own[point.name] = point
-                new.append(point)
-            elif own[point.name] != point:
+            if offered.setdefault(point.name, point) != point:
                 raise ValueError(f'there is another operating point {point.name!r}')
-        self.found_points = tuple(new)
+        self.found_points = tuple(p for name, p in offered.items() if name not in own)
         if self._operating_point not in self.operating_points:
             self._operating_point = None  # it was one of those found before

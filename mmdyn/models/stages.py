@@ -1,10 +1,10 @@
 """Stages of a backbone, and the one walk through them that models with exits take.
 
-A cut is made anew for every forward pass rather than stored: modules keep their places
-and names, and copies of a model are cut at their own modules.
+A cut is made anew for every forward pass: copies of a model are cut at their own modules.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial, reduce
 from types import MappingProxyType
 from typing import Any, NamedTuple, get_type_hints
@@ -14,20 +14,22 @@ from torch import Tensor, nn
 
 from mmdyn.operating_point import OperatingPoint
 
+NO_SETTINGS: Mapping[str, Any] = MappingProxyType({})
+
 
 def identity(x: Tensor) -> Tensor:
     return x
 
 
 class Stage(NamedTuple):
-    """One part of a backbone; the parts in a row make up the whole.
+    """One part of a backbone.
 
     Args:
-        forward (Callable): Maps the state before this stage, images in the first one, to
-            the state after it: the features, or a dict (of dicts) of tensors.
+        forward (Callable): Maps the state before it, first the images, to that after it:
+            the features, or a dict (of dicts) of tensors.
         out_channels (int): Channels of its features.
-        stride (int): Pixels of the image that a cell of its features spans on each side.
-        features (Callable[[Any], Tensor]): Picks the features out of the state.
+        stride (int): Side, in pixels of the image, of a cell of its features.
+        features (Callable[[Any], Tensor]): Selects the features of the state.
     """
 
     forward: Callable[[Any], Any]
@@ -37,12 +39,9 @@ class Stage(NamedTuple):
 
 
 class Cut:
-    """Registry of functions that cut a backbone, by the type of the backbone.
+    """Registry of functions that cut a backbone, by the qualified name of its class.
 
-    Types are known by qualified name, so that no package of stock backbones is imported.
-
-    Args:
-        parts (str): What backbones are cut into, for messages.
+    So no package of stock backbones is imported.
     """
 
     def __init__(self, parts: str):
@@ -50,12 +49,7 @@ class Cut:
         self._cuts: dict[str, Callable] = {}
 
     def register(self, key: str | type | Callable) -> Callable:
-        """Register a function; a decorator.
-
-        Args:
-            key (str | type | Callable): The backbone's class or its qualified name, or
-                the function itself, whose argument is annotated with the class.
-        """
+        """Decorate a cut, of a class, its name, or the annotation of the argument."""
         if isinstance(key, (str, type)):
             return partial(self._add, key)
         return self._add(next(iter(get_type_hints(key).values())), key)
@@ -65,11 +59,7 @@ class Cut:
         return cut
 
     def __call__(self, backbone: nn.Module) -> list[Stage]:
-        """The parts of a backbone from first to last; the stem belongs to the first.
-
-        Raises:
-            TypeError: For a backbone of an unregistered type.
-        """
+        """The parts of a backbone from first to last, the stem in the first."""
         for cls in type(backbone).__mro__:
             if cut := self._cuts.get(_qualified(cls)):
                 return cut(backbone)
@@ -100,36 +90,20 @@ CUTS = dict(stage=cut_into_stages, block=cut_into_blocks)
 
 
 class Cuttable:
-    """Answers of a backbone to a model with exits; these are the usual ones.
+    """Answers of a backbone to a model with exits; these are the usual ones."""
 
-    Attributes:
-        draws (int): Forward passes whose class probabilities are averaged.
-        trains_stage_wise (bool): Whether stages can be trained one after the other.
-    """
-
-    draws: int = 1
-    trains_stage_wise: bool = True
+    draws: int = 1  # forward passes whose class probabilities are averaged
+    trains_stage_wise: bool = True  # whether stages can be trained one after the other
 
     @property
     def module(self) -> nn.Module:
-        """The backbone that is asked."""
         return self
 
-    def stages_for(
-        self,
-        ends: Sequence[int],
-        settings: Mapping[str, Any] = MappingProxyType({}),
-        cut: str = 'stage',
-        lazy: bool = False,
-    ) -> list[list[Stage]]:
-        """The stages to run before each of some exits, starting at the exit before it.
+    def stages_for(self, ends: Sequence, settings=NO_SETTINGS, cut='stage', lazy=False):
+        """Lists of the stages to run before each of some exits, from the exit before it.
 
-        Args:
-            ends (Sequence[int]): Number (from 1) of the last stage before each exit.
-            settings (Mapping): Settings of the operating point.
-            cut (str): ``'stage'`` or ``'block'``: the parts that count as stages.
-            lazy (bool): Whether to postpone work that only later exits need until these
-                are reached.
+        ``ends`` are the numbers (from 1) of the last ones; a stage is what ``CUTS[cut]``
+        gives. If ``lazy``, work that only later exits need waits for them.
         """
         stages = CUTS[cut](self.module)
         return [stages[start:end] for start, end in zip([0, *ends], ends)]
@@ -139,12 +113,15 @@ class Cuttable:
         return ()
 
     def check_exit_settings(self, settings: Mapping[str, Any]) -> None:
-        """Refuse, by a ``ValueError``, settings beside the exit that are not its own."""
+        """Refuse, by a ValueError, settings beside the exit that are not its own."""
         if settings:
-            raise ValueError(
-                f'a {type(self.module).__name__} does not know the settings '
-                f'{dict(settings)}'
-            )
+            kind = type(self.module).__name__
+            raise ValueError(f'a {kind} does not know the settings {dict(settings)}')
+
+
+@dataclass
+class _StockBackbone(Cuttable):
+    module: nn.Module = None
 
 
 def cuttable(backbone: nn.Module) -> Cuttable:
@@ -152,25 +129,10 @@ def cuttable(backbone: nn.Module) -> Cuttable:
     return backbone if isinstance(backbone, Cuttable) else _StockBackbone(backbone)
 
 
-class _StockBackbone(Cuttable):
-    module: nn.Module = None
-
-    def __init__(self, backbone: nn.Module):
-        self.module = backbone
-
-
 class Walk:
-    """A forward pass that pauses after each part; iterates over the features there.
+    """A forward pass of images (N, C, H, W) that pauses after each part.
 
-    Args:
-        parts (Sequence[Sequence[Stage]]): Stages of each part, from ``stages_for``.
-        images (Tensor): Images of shape (N, C, H, W).
-
-    Example:
-        >>> walk = Walk(parts, images)
-        >>> for features in walk:
-        ...     stay = decide(features)
-        ...     walk.keep(stay)
+    It iterates over the features there; between them, :meth:`keep` removes samples.
     """
 
     def __init__(self, parts: Sequence[Sequence[Stage]], images: Tensor):
@@ -197,10 +159,8 @@ def take(x: Tensor | dict | None, kept: Tensor) -> Tensor | dict | None:
     if isinstance(x, dict):
         return {name: take(value, kept) for name, value in x.items()}
     channels_last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
-    kept = x[kept]
-    if channels_last:
-        return kept.contiguous(memory_format=torch.channels_last)
-    return kept
+    x = x[kept]
+    return x.contiguous(memory_format=torch.channels_last) if channels_last else x
 
 
 def chain_of_stages(
@@ -208,9 +168,7 @@ def chain_of_stages(
 ) -> list[Stage]:
     """Stages that are one function each, the stem being part of the first."""
     first, *others = parts
-    return [
-        Stage(*values) for values in zip([chain(stem, first), *others], widths, strides)
-    ]
+    return list(map(Stage, [chain(stem, first), *others], widths, strides))
 
 
 def chain(*functions: Callable) -> Callable:

@@ -1,4 +1,4 @@
-"""Loading weights that fill the whole model, or not at all."""
+"""Loading of weights that must fill the whole model."""
 
 import warnings
 from copy import deepcopy
@@ -7,16 +7,12 @@ import torch
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
-_MAX_LISTED = 10
+MAX_LISTED = 10
 
 
 def check_weights(model: nn.Module, checkpoint: dict) -> None:
-    """Compare a checkpoint with a model, whose weights do not change.
-
-    Arguments and errors are those of :func:`load_weights_strictly`.
-    """
-    # Models may rename or resize what they load: it is loaded into a copy of the model
-    # that has shapes and no values.
+    """Check that :func:`load_weights_strictly` would succeed; the model stays."""
+    # Models may rename or resize what they load, so load it into a copy without values.
     empty = {id(t): torch.empty_like(t, device='meta') for t in model.buffers()}
     for parameter in model.parameters():
         values = torch.empty_like(parameter, device='meta')
@@ -27,11 +23,7 @@ def check_weights(model: nn.Module, checkpoint: dict) -> None:
 
 
 def load_weights_strictly(model: nn.Module, checkpoint: dict) -> None:
-    """Put a checkpoint's weights into a model, if it has all of them.
-
-    Args:
-        model (nn.Module): The model.
-        checkpoint (dict): Weights, or what a runner saves.
+    """Load a checkpoint, weights or what a runner saves, into a model.
 
     Raises:
         ValueError: If keys of the model are missing in the checkpoint or have another
@@ -47,20 +39,14 @@ def load_weights_strictly(model: nn.Module, checkpoint: dict) -> None:
     # Old checkpoints lack these counters, and inference does not use them.
     missing = [key for key in missing if not key.endswith('num_batches_tracked')]
     if missing:
-        listed = ', '.join(missing[:_MAX_LISTED])
-        more = len(missing) - _MAX_LISTED
-        raise ValueError(
-            f'{problem}it lacks {len(missing)} keys, {listed}'
-            + (f' and {more} more' if more > 0 else '')
-        )
+        listed = ', '.join(missing[:MAX_LISTED])
+        if len(missing) > MAX_LISTED:
+            listed += f' and {len(missing) - MAX_LISTED} more'
+        raise ValueError(f'{problem}it lacks {len(missing)} keys, {listed}')
 
 
 def load_checkpoint_strictly(model: nn.Module, file: str) -> dict:
-    """Load a checkpoint file; errors as of :func:`load_weights_strictly`.
-
-    Returns:
-        dict: The checkpoint.
-    """
+    """Load a checkpoint file as :func:`load_weights_strictly` does; returns it."""
     checkpoint = CheckpointLoader.load_checkpoint(file, map_location='cpu')
     load_weights_strictly(model, checkpoint)
     return checkpoint

@@ -1,7 +1,6 @@
 """Command-line arguments that tools share.
 
-Nothing here imports torch or MMEngine, so that ``--help`` is printed at once: a tool
-imports these in ``main``, after parsing.
+Nothing here imports torch or MMEngine, so that ``--help`` is printed at once.
 """
 
 import argparse
@@ -12,13 +11,7 @@ from pathlib import Path
 
 
 def tool_parser(doc: str, *positionals: str) -> argparse.ArgumentParser:
-    """A parser that shows a tool's docstring as it is.
-
-    Args:
-        doc (str): The docstring, which ends with an example.
-        *positionals (str): Names of file arguments, such as ``'config'`` and
-            ``'checkpoint'``.
-    """
+    """A parser with a tool's docstring and file arguments such as ``'config'``."""
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -37,11 +30,9 @@ def add_runner_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--no-pin-memory', action='store_true', help='do not pin memory when loading'
     )
+    launchers = ['none', 'pytorch', 'slurm', 'mpi']
     parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='job launcher',
+        '--launcher', choices=launchers, default='none', help='job launcher'
     )
     # Old versions of torch.distributed.launch pass the rank as an argument.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
@@ -71,18 +62,9 @@ def _key_and_value(text: str) -> str:
 
 
 def add_points(parser: argparse.ArgumentParser, default: str) -> None:
-    """Add ``--points``, the names of operating points.
-
-    Args:
-        parser (argparse.ArgumentParser): The parser.
-        default (str): Which points are taken without the argument.
-    """
-    parser.add_argument(
-        '--points',
-        nargs='+',
-        metavar='POINT',
-        help=f'names of operating points (default: {default})',
-    )
+    """Add ``--points``; ``default`` says which are taken without it."""
+    text = f'names of operating points (default: {default})'
+    parser.add_argument('--points', nargs='+', metavar='POINT', help=text)
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
@@ -111,13 +93,7 @@ def checked_shape(parser: argparse.ArgumentParser, shape: list[int]) -> list[int
 def check_at_least(
     parser: argparse.ArgumentParser, args: argparse.Namespace, **least: int
 ) -> None:
-    """The parser's error for an argument below its least value; ``None`` passes.
-
-    Args:
-        parser (argparse.ArgumentParser): The parser.
-        args (argparse.Namespace): What it parsed.
-        **least (int): Least values by the arguments' names, such as ``batch_size=1``.
-    """
+    """The parser's error for an argument below its least value, as in ``rounds=1``."""
     for name, bound in least.items():
         value = getattr(args, name)
         if value is not None and value < bound:

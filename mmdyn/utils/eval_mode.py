@@ -9,10 +9,7 @@ from torch import nn
 
 @contextmanager
 def eval_mode(*modules: nn.Module) -> Iterator[None]:
-    """Evaluation mode and no gradients inside a ``with`` block.
-
-    At its end each submodule returns to the mode that it had.
-    """
+    """Evaluation mode, without gradients, inside a ``with`` block."""
     modes = {m: m.training for module in modules for m in module.modules()}
     for module in modules:
         module.eval()

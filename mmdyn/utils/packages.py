@@ -15,9 +15,7 @@ PACKAGES = ('mmpretrain', 'mmseg', 'mmdet')
 
 
 def check_packages(cfg: Config) -> None:
-    """Import the package of a config's ``default_scope``, before a registry needs it.
-
-    A scope that mmdyn does not install is left to MMEngine.
+    """Import mmpretrain, mmseg or mmdet, if a config's ``default_scope`` is one of them.
 
     Raises:
         ImportError: If the package or mmcv's operators are missing; the message says
@@ -61,7 +59,7 @@ def _missing_package(error: ImportError) -> str | None:
 
 
 def _distribution_missed_by_mmengine(error: ImportError) -> str | None:
-    """Import name of the package in a config's base such as ``mmdet::…``."""
+    """Import name of the package of a config's base such as ``mmdet::…``."""
     match = re.match(r'(\w+) is not installed, please install', str(error))
     names = {'mmsegmentation': 'mmseg'}
     return names.get(match[1], match[1]) if match else None

@@ -8,28 +8,17 @@ from typing import Any
 
 
 def write_sidecar(file: Path, checkpoint: str | Path, content: dict[str, Any]) -> Path:
-    """Write results for a checkpoint as JSON, with the checkpoint's hash.
-
-    Returns:
-        Path: The file.
-    """
+    """Write results for a checkpoint as JSON, with its hash; returns the file."""
     content = {'checkpoint_sha256': _sha256(checkpoint), **content}
     file.write_text(json.dumps(content, indent=2) + '\n')
     return file
 
 
 def read_sidecar(file: Path, checkpoint: str | Path, consequence: str) -> dict | None:
-    """Read results for a checkpoint.
+    """Read results for a checkpoint; ``None`` if there are none for its weights.
 
-    Args:
-        file (Path): The file.
-        checkpoint (str | Path): The checkpoint.
-        consequence (str): How the warning goes on if the checkpoint has changed since:
-            what follows and what helps.
-
-    Returns:
-        dict | None: The content; ``None`` if there is no file, or, with a warning, if it
-        belongs to other weights.
+    If they belong to other weights, a warning says so, and goes on with ``consequence``:
+    what follows and what helps.
     """
     if not file.is_file():
         return None

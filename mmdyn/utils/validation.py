@@ -1,4 +1,4 @@
-"""Checks of constructor arguments; their messages name the value and the valid ones."""
+"""Checks of arguments; the messages name the value and the valid ones."""
 
 from collections.abc import Sequence
 from numbers import Integral

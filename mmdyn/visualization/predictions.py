@@ -15,30 +15,18 @@ LETTERS = 32  # of a title that fit in a line
 
 
 class Prediction(NamedTuple):
-    """What was predicted for an image at one operating point.
+    """What was predicted for an image at one operating point."""
 
-    Args:
-        picture (np.ndarray): The image with the prediction drawn on it, (H, W, 3), RGB in
-            0…255.
-        macs (int): MACs that were executed for it.
-    """
-
-    picture: np.ndarray
-    macs: int
+    picture: np.ndarray  # H, W, 3: RGB in 0…255, with the prediction drawn on it
+    macs: int  # that were executed for it
 
 
 class Row(NamedTuple):
-    """An image and its predictions.
-
-    Args:
-        name (str): Name of the image.
-        image (np.ndarray): The image, (H, W, 3), RGB in 0…255.
-        predictions (dict[str, Prediction]): By the name of the operating point.
-    """
+    """An image and its predictions."""
 
     name: str
-    image: np.ndarray
-    predictions: dict[str, Prediction]
+    image: np.ndarray  # H, W, 3: RGB in 0…255
+    predictions: dict[str, Prediction]  # by the name of the operating point
 
 
 def cost_writer(rows: Sequence[Row]) -> Callable[[int], str]:
@@ -53,20 +41,15 @@ def cost_writer(rows: Sequence[Row]) -> Callable[[int], str]:
 def draw_predictions(rows: Sequence[Row], path: str | Path) -> None:
     """Draw a row for each image: the image first, then a column for each point.
 
-    The title of a panel has the MACs of its own image, which the cost may depend on.
-
-    Args:
-        rows (Sequence[Row]): The images, with predictions at the same points.
-        path (str | Path): Where to write the picture; the suffix tells the format.
+    The rows have predictions at the same points. The title of a panel has the MACs of its
+    own image, which the cost may depend on.
     """
     points, written = list(rows[0].predictions), cost_writer(rows)
     shapes = [row.image.shape[0] / row.image.shape[1] for row in rows]
-    figure = new_figure(
-        PANEL * (1 + len(points)), PANEL * sum(shapes) + TITLE * len(rows), 'compressed'
-    )
-    grid = figure.subplots(
-        len(rows), 1 + len(points), squeeze=False, height_ratios=shapes
-    )
+    columns = 1 + len(points)
+    height = PANEL * sum(shapes) + TITLE * len(rows)
+    figure = new_figure(PANEL * columns, height, 'compressed')
+    grid = figure.subplots(len(rows), columns, squeeze=False, height_ratios=shapes)
     for panels, row in zip(grid, rows):
         _show(panels[0], row.image, _wrapped(row.name))
         for axes, point in zip(panels[1:], points):

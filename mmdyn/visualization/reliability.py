@@ -17,13 +17,8 @@ def draw_reliability(
 ) -> None:
     """Draw a reliability diagram (Guo et al., Fig. 4, with bins of equal count).
 
-    Predictions are overconfident below the diagonal and underconfident above it.
-
-    Args:
-        path (str | Path): Where to write the picture; the suffix tells the format.
-        curves (Mapping[str, ReliabilityBins]): Bins by the name to give them, for example
-            an exit, or before and after a temperature; the legend adds their ECE.
-        title (str): Title of the picture.
+    Predictions are overconfident below the diagonal and underconfident above it. The
+    legend gives the ECE of each curve after its name.
     """
     legend_rows = len(curves) // 2 + 1
     figure = new_figure(5, 5 + 0.2 * legend_rows)
@@ -31,15 +26,9 @@ def draw_reliability(
     axes.plot([0, 100], [0, 100], color='0.6', lw=1, label='calibrated', zorder=1)
     looks = zip(shades(len(curves)), cycle(STYLES))
     for (name, bins), (shade, style) in zip(curves.items(), looks):
-        axes.plot(
-            100 * bins.confidences,
-            100 * bins.accuracies,
-            style,
-            ms=4,
-            lw=1.2,
-            color=shade,
-            label=f'{name}: ECE {100 * bins.calibration_error:.1f} %',
-        )
+        places = 100 * bins.confidences, 100 * bins.accuracies
+        label = f'{name}: ECE {100 * bins.calibration_error:.1f} %'
+        axes.plot(*places, style, ms=4, lw=1.2, color=shade, label=label)
     axes.set(xlim=(-2, 102), ylim=(-2, 102), aspect='equal')
     axes.set_title(title, fontsize=10)
     finish(axes, 'Confidence: probability of the predicted class (%)', 'Accuracy (%)')

@@ -1,46 +1,26 @@
 """The common look of all figures, which are made without pyplot and its global state."""
 
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-
-def new_figure(
-    width: float, height: float, layout: str = 'constrained', dpi: float = 200
-) -> 'Figure':
-    """An empty figure; ``figure.savefig(path)`` writes it.
-
-    Args:
-        width (float): In inches.
-        height (float): In inches.
-        layout (str): Layout engine of matplotlib.
-        dpi (float): Pixels per inch, in the file too.
-    """
+def new_figure(width: float, height: float, layout: str = 'constrained', dpi: int = 200):
+    """An empty figure, sizes in inches; ``figure.savefig(path)`` writes it."""
     from matplotlib.figure import Figure  # takes half a second
 
     return Figure(figsize=(width, height), layout=layout, dpi=dpi)
 
 
-def finish(axes: 'Axes', xlabel: str = '', ylabel: str = '') -> None:
+def finish(axes, xlabel: str = '', ylabel: str = '') -> None:
     """Name the axes, draw a light grid and leave out the frame's upper right half."""
-    axes.set_xlabel(xlabel)
-    axes.set_ylabel(ylabel)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.grid(alpha=0.25)
     axes.spines[['top', 'right']].set_visible(False)
 
 
 def add_legend(
-    figure: 'Figure', loc: str = 'outside upper center', ncols: int = 3, **artists
+    figure, loc: str = 'outside upper center', ncols: int = 3, **artists
 ) -> None:
     """Put a legend of the whole figure outside of its axes.
 
-    Args:
-        figure (Figure): The figure.
-        loc (str): Where, in the terms of ``Figure.legend``.
-        ncols (int): Number of columns.
-        **artists: ``handles`` and ``labels``, if not those of all axes.
+    ``artists`` are ``handles`` and ``labels``, if not those of all axes.
     """
     figure.legend(frameon=False, fontsize=8, loc=loc, ncols=ncols, **artists)
 

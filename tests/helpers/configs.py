@@ -6,7 +6,7 @@ from functools import cache
 
 import torch
 import yaml
-from helpers.paths import CONFIGS, PAPERS
+from helpers.paths import CONFIGS, PAPERS, ROOT
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
@@ -86,3 +86,17 @@ def _key(name):
 
 
 _models, _macs = {}, {}
+
+
+def table_rows(page):
+    """The cells of every row of the tables of a page, a path inside the project."""
+    lines = (ROOT / page).read_text().splitlines()
+    rows = [line.strip('|').split('|') for line in lines if line.startswith('|')]
+    return [tuple(cell.strip() for cell in row) for row in rows]
+
+
+def in_units(count, printed):
+    """A count as a page prints it: in G or M, if it says so, and with as many digits."""
+    number, _, unit = printed.partition(' ')
+    digits = len(number.partition('.')[2])
+    return f'{count / (1e6 if unit == "M" else 1e9):.{digits}f} {unit}'.strip()

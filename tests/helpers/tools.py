@@ -6,7 +6,8 @@ import sys
 import pytest
 from helpers.tool_process import ROOT, run_script
 
-ENVIRONMENT = {**os.environ, 'PYTHONPATH': str(ROOT)}
+ENVIRONMENT = {**os.environ, 'PYTHONPATH': f'{ROOT}{os.pathsep}{ROOT / "tests"}'}
+TOY_CONFIG = 'tests/helpers/toy_digits.py'
 CONFIG = 'configs/multi_exit/resnet20_multi-exit_15e_digits.py'
 
 
@@ -27,6 +28,10 @@ def run_tool(script, *arguments, check=True):
     done = run_script(script, [*map(str, arguments)])
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
+
+
+def write_config(path, **settings):
+    path.write_text('\n'.join(f'{key} = {value!r}' for key, value in settings.items()))
 
 
 def small(digits, epochs=1, images=64):
@@ -58,4 +63,12 @@ def trained(digits, tmp_path_factory):
     """Work directory of a small training; its checkpoint is epoch_1.pth."""
     folder = tmp_path_factory.mktemp('trained')
     run_tool('tools/train.py', CONFIG, '--work-dir', folder, *small(digits))
+    return folder
+
+
+@pytest.fixture(scope='session')
+def trained_toy(digits, tmp_path_factory):
+    """The same of the toy that belongs to no method."""
+    folder = tmp_path_factory.mktemp('trained_toy')
+    run_tool('tools/train.py', TOY_CONFIG, '--work-dir', folder, *small(digits))
     return folder

@@ -235,7 +235,7 @@ class TestFoundPoints:
         model.offer_points(points)
         expected = model.backbone.subnetwork(9, 'usage', [3]).functions
         (part,) = model.parts([2], points[0].settings)
-        assert part[0].forward.__self__.functions == expected
+        assert part[0].forward.func.__self__.functions == expected
 
     @pytest.mark.parametrize(
         ('settings', 'message'),

@@ -1,7 +1,10 @@
 import json
 
 import pytest
+from helpers.rooms import needs
 from helpers.tools import run_tool
+
+pytestmark = needs('ResNetMoD')
 
 TOOL = 'tools/analysis_tools/benchmark.py'
 MODEL = 'configs/mod/resnet18_mod_200e_cifar10.py'

@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from helpers.tools import ROOT, run_tool
+from helpers.rooms import needs
+from helpers.tools import ROOT, run_tool, write_config
 from mmengine.config import Config
-from test_tools.test_other_packages import write_config
 
 pytestmark = pytest.mark.needs_mmcv_ops
 
@@ -102,10 +102,12 @@ class TestBackbones:
         _, arguments = train(tmp_path, config)
         check_costs(test(tmp_path, arguments), metric, ['dense'])
 
+    @needs('ResNetMoD')
     def test_mixture_of_depths(self, tmp_path, scenes, make, network, metric):
         _, arguments = train(tmp_path, make(scenes, network.format('_mod')))
         check_costs(test(tmp_path, arguments), metric, ['dense'])
 
+    @needs('SpatialResNet')
     def test_budgets(self, tmp_path, scenes, make, network, metric):
         config = make(scenes, network.format('_spatial'))
         budgets = Config.fromfile(config['_base_']).model.backbone.budgets
@@ -126,6 +128,7 @@ class TestBackbones:
             assert abs(scores[0] - scores[1]) <= 1e-3 * scale, name
             assert masked[name]['cost_ratio'] > 0.999
 
+    @needs('CNMM', 'MultiExitEncoderDecoder')
     def test_mixture(self, tmp_path, scenes, make, network, metric):
         name = network.format('').replace('r18-d8', 'cnmm').replace('r18', 'cnmm')
         _, arguments = train(tmp_path, make(scenes, name))
@@ -139,6 +142,7 @@ class TestBackbones:
             check_costs(results, metric, [*kept, 'dense'])
 
 
+@needs('MultiExitEncoderDecoder')
 def test_segmented_images_leave_where_thresholds_say(tmp_path, scenes):
     config = segmentation(scenes, 'fcn_r18-d8_multi-exit_digits')
     config['model'] = dict(policy=dict(thresholds=dict(at_once=1e-6, never=1.0)))

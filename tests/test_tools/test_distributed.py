@@ -7,7 +7,8 @@ import sys
 
 import pytest
 import torch
-from helpers.tools import CONFIG, ENVIRONMENT, ROOT, run_tool, small
+from helpers.rooms import needs
+from helpers.tools import ENVIRONMENT, ROOT, TOY_CONFIG, run_tool, small
 
 pytestmark = pytest.mark.skipif(
     torch.cuda.is_available(), reason='two processes would need two GPUs'
@@ -33,18 +34,20 @@ def run_distributed(script, *arguments):
 
 def test_two_processes_train_and_report_what_one_does(digits, tmp_path):
     options = small(digits)
-    run_distributed('dist_train.sh', CONFIG, 2, '--work-dir', tmp_path, *options)
+    run_distributed('dist_train.sh', TOY_CONFIG, 2, '--work-dir', tmp_path, *options)
     checkpoint = tmp_path / 'epoch_1.pth'
     reports = []
     for number in (1, 2):
         folder = tmp_path / str(number)
         if number == 1:
-            run_tool('tools/test.py', CONFIG, checkpoint, '--work-dir', folder, *options)
+            run_tool(
+                'tools/test.py', TOY_CONFIG, checkpoint, '--work-dir', folder, *options
+            )
         else:
             done = run_distributed(
-                'dist_test.sh', CONFIG, checkpoint, 2, '--work-dir', folder, *options
+                'dist_test.sh', TOY_CONFIG, checkpoint, 2, '--work-dir', folder, *options
             )
-            assert done.stdout.count('│ exit=1') == 1  # printed by one process
+            assert done.stdout.count('│ pool=4') == 1  # printed by one process
         reports.append(json.loads((folder / 'operating_points.json').read_text()))
     for alone, together in zip(*(report['points'] for report in reports)):
         assert together['name'] == alone['name']
@@ -81,6 +84,7 @@ find_unused_parameters = True
 """
 
 
+@needs('JEIScheduleHook')
 def test_exits_and_gates_learn_in_two_processes_what_they_learn_in_one(digits, tmp_path):
     weights = []
     for number in (1, 2):

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from helpers.tools import run_tool
+from helpers.tools import run_tool, write_config
 from PIL import Image
 
 pytestmark = pytest.mark.needs_mmcv_ops
@@ -30,10 +30,6 @@ def loader(dataset, batch_size=2):
         sampler=dict(type='DefaultSampler', shuffle=False),
         dataset=dataset,
     )
-
-
-def write_config(path, **settings):
-    path.write_text('\n'.join(f'{key} = {value!r}' for key, value in settings.items()))
 
 
 @pytest.fixture
@@ -71,7 +67,7 @@ def segmentation(images):
             type='EncoderDecoder',
             data_preprocessor=dict(type='SegDataPreProcessor', size=(SIZE, SIZE)),
             backbone=dict(
-                type='mmdyn.ResNetMoD',
+                type='mmdyn.ResNet',
                 strides=(1, 2, 1, 1),
                 dilations=(1, 1, 2, 4),
                 contract_dilation=True,

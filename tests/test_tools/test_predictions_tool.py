@@ -7,10 +7,10 @@ from io import BytesIO
 import numpy as np
 import pytest
 import torch
-from helpers.tools import ROOT, run_tool
+from helpers.rooms import needs
+from helpers.tools import CONFIG, ROOT, TOY_CONFIG, run_tool, write_config
 from mmengine.config import Config
 from PIL import Image
-from test_tools.test_other_packages import write_config
 
 from mmdyn import OperatingPoint, at_operating_point, count_macs
 from mmdyn.engine.build import build_model, forward_arguments, prepared
@@ -138,12 +138,10 @@ def detector(tmp_path):
     return model
 
 
-@pytest.fixture
-def classifier(tmp_path):
-    (tmp_path / 'config.py').write_text(
-        f"_base_ = '{ROOT}/configs/multi_exit/resnet20_multi-exit_15e_digits.py'\n"
-        'model = dict(backbone=dict(depth=8))\n'
-    )
+@pytest.fixture(params=[TOY_CONFIG])
+def classifier(request, tmp_path):
+    base, model = str(ROOT / request.param), dict(backbone=dict(depth=8))
+    write_config(tmp_path / 'config.py', _base_=base, model=model)
     model = build_model(Config.fromfile(tmp_path / 'config.py'))
     torch.save(model.state_dict(), tmp_path / 'weights.pth')
     return model
@@ -171,6 +169,7 @@ def printed_costs(done):
     return {(image, point): cost for image, point, cost in rows}
 
 
+@needs('MultiExitEncoderDecoder')
 @pytest.mark.needs_mmcv_ops
 def test_segmentor(segmentor, images, tmp_path):
     done, titles, pictures = draw(tmp_path, images, '--points', 'exit=2', 'exit=1')
@@ -195,6 +194,7 @@ def test_segmentor(segmentor, images, tmp_path):
     assert ratios == pytest.approx([1, 1, 1, 1.5, 1.5, 1.5], rel=0.05)
 
 
+@needs('SpatialResNet')
 @pytest.mark.needs_mmcv_ops
 def test_detector(detector, images, tmp_path):
     done, titles, pictures = draw(tmp_path, images[:1])
@@ -215,6 +215,8 @@ def test_detector(detector, images, tmp_path):
     assert (abs(frugal - generous) > 99).any()
 
 
+@needs('MultiExitClassifier')
+@pytest.mark.parametrize('classifier', [CONFIG], indirect=True)
 def test_classifier_at_a_point_found_by_a_search(classifier, images, tmp_path):
     found = OperatingPoint('min-accuracy=90', dict(thresholds=[1e-3, 1.0]))
     save_operating_points(tmp_path / 'weights.pth', [found])
@@ -234,11 +236,11 @@ def test_classes_are_those_that_the_checkpoint_was_trained_on(
     classifier, images, tmp_path
 ):
     """The dataset finds them in the names of its folders, which are not looked at."""
-    _, _, (_, numbered) = draw(tmp_path, images[:1], '--points', 'exit=1')
+    _, _, (_, numbered) = draw(tmp_path, images[:1], '--points', 'pool=4')
     names = dict(dataset_meta=dict(classes=[f'class {i}' for i in range(10)]))
     checkpoint = dict(state_dict=classifier.state_dict(), meta=names)
     torch.save(checkpoint, tmp_path / 'weights.pth')
-    _, _, (_, named) = draw(tmp_path, images[:1], '--points', 'exit=1')
+    _, _, (_, named) = draw(tmp_path, images[:1], '--points', 'pool=4')
     changed = np.flatnonzero((numbered != named).any(axis=(1, 2)))
     assert len(changed) > 0 and changed.max() < 0.1 * len(named)  # the label, on top
 
@@ -257,8 +259,8 @@ def test_datasets_of_arrays_get_rgb(images):
 
 
 def test_points_are_refused(classifier, images, tmp_path):
-    done, *_ = draw(tmp_path, images, '--points', 'exit=1', 'exit=9', check=False)
-    expected = "unknown operating points ['exit=9']; valid ones: ['exit=1', 'exit=2', 'ex"
+    done, *_ = draw(tmp_path, images, '--points', 'pool=2', 'pool=9', check=False)
+    expected = "unknown operating points ['pool=9']; valid ones: ['pool=4', 'pool=2', 'de"
     assert done.returncode == 1 and expected in done.stderr.splitlines()[-1]
 
 

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 import torch
-from helpers.tools import CONFIG, ENVIRONMENT, ROOT, command, run_tool, small
+from helpers.tools import ENVIRONMENT, ROOT, TOY_CONFIG, command, run_tool, small
 
 
 def losses(work_dir):
@@ -17,7 +17,7 @@ def losses(work_dir):
         for line in path.read_text().splitlines():
             record = json.loads(line)
             if 'loss' in record:
-                keys = ('loss', 'exit1.loss', 'exit2.loss', 'exit3.loss', 'lr')
+                keys = ('loss', 'lr')
                 found[record['step']] = [record[key] for key in keys]
     return found
 
@@ -25,10 +25,10 @@ def losses(work_dir):
 def test_resumed_training_repeats_the_uninterrupted_one(digits, tmp_path):
     options = small(digits, epochs=3, images=160)
     whole, parts = tmp_path / 'whole', tmp_path / 'parts'
-    run_tool('tools/train.py', CONFIG, '--work-dir', whole, *options)
+    run_tool('tools/train.py', TOY_CONFIG, '--work-dir', whole, *options)
 
     process = subprocess.Popen(
-        command('tools/train.py', CONFIG, '--work-dir', parts, *options),
+        command('tools/train.py', TOY_CONFIG, '--work-dir', parts, *options),
         cwd=ROOT,
         env=ENVIRONMENT,
         stderr=subprocess.PIPE,
@@ -48,7 +48,7 @@ def test_resumed_training_repeats_the_uninterrupted_one(digits, tmp_path):
     assert 'Traceback' not in message
     assert not (parts / 'epoch_2.pth').exists()
 
-    run_tool('tools/train.py', CONFIG, '--work-dir', parts, '--resume', *options)
+    run_tool('tools/train.py', TOY_CONFIG, '--work-dir', parts, '--resume', *options)
     expected, got = losses(whole), losses(parts)
     assert sorted(expected) == list(range(1, 31)) == sorted(got)
     for step in expected:
@@ -58,26 +58,28 @@ def test_resumed_training_repeats_the_uninterrupted_one(digits, tmp_path):
         torch.testing.assert_close(states[1]['state_dict'][key], value)
 
 
-def test_validation_at_every_point_is_logged(trained):
+def test_validation_at_every_point_is_logged(trained_toy):
     records = [
         json.loads(line)
-        for path in trained.glob('*/vis_data/scalars.json')
+        for path in trained_toy.glob('*/vis_data/scalars.json')
         for line in path.read_text().splitlines()
     ]
     val = next(record for record in records if 'accuracy/top1' in record)
-    assert val['exit=3/accuracy/top1'] == val['accuracy/top1']
-    assert val['exit=1/macs_per_image'] < val['exit=2/macs_per_image']
+    assert val['dense/accuracy/top1'] == val['accuracy/top1']
+    assert val['pool=4/macs_per_image'] < val['pool=2/macs_per_image']
 
 
-def test_all_points_are_reported(trained, digits, tmp_path):
-    checkpoint = trained / 'epoch_1.pth'
+def test_all_points_are_reported(trained_toy, digits, tmp_path):
+    checkpoint = trained_toy / 'epoch_1.pth'
     done = run_tool(
-        'tools/test.py', CONFIG, checkpoint, '--work-dir', tmp_path, *small(digits)
+        'tools/test.py', TOY_CONFIG, checkpoint, '--work-dir', tmp_path, *small(digits)
     )
     report = json.loads((tmp_path / 'operating_points.json').read_text())
     names = [point['name'] for point in report['points']]
-    assert names[:3] == ['exit=1', 'exit=2', 'exit=3'] and len(names) >= 5
-    assert report['config'].endswith(CONFIG) and report['checkpoint'] == str(checkpoint)
+    assert names == ['pool=4', 'pool=2', 'dense']
+    assert report['config'].endswith(TOY_CONFIG) and report['checkpoint'] == str(
+        checkpoint
+    )
     assert 'mmengine - INFO' not in done.stdout
     for name in names:
         assert any(line.startswith(f'│ {name}') for line in done.stdout.splitlines())
@@ -85,14 +87,21 @@ def test_all_points_are_reported(trained, digits, tmp_path):
         assert (tmp_path / f'operating_points.{suffix}').stat().st_size > 100
 
 
-def test_one_point_and_its_predictions(trained, digits, tmp_path):
+def test_one_point_and_its_predictions(trained_toy, digits, tmp_path):
     out = tmp_path / 'predictions.pkl'
-    arguments = [CONFIG, trained / 'epoch_1.pth', '--work-dir', tmp_path, '--out', out]
-    run_tool('tools/test.py', *arguments, '--points', 'exit=2', *small(digits))
+    arguments = [
+        TOY_CONFIG,
+        trained_toy / 'epoch_1.pth',
+        '--work-dir',
+        tmp_path,
+        '--out',
+        out,
+    ]
+    run_tool('tools/test.py', *arguments, '--points', 'pool=2', *small(digits))
     predictions = pickle.loads(out.read_bytes())
-    assert [p['exit_index'] for p in predictions] == [2] * 40
+    assert len(predictions) == 40
     report = json.loads((tmp_path / 'operating_points.json').read_text())
-    assert [point['name'] for point in report['points']] == ['exit=2']
+    assert [point['name'] for point in report['points']] == ['pool=2']
     right = [p['pred_label'].item() == p['gt_label'].item() for p in predictions]
     top1 = report['points'][0]['metrics']['accuracy/top1']
     assert top1 == pytest.approx(100 * sum(right) / 40, abs=1e-3)
@@ -101,7 +110,7 @@ def test_one_point_and_its_predictions(trained, digits, tmp_path):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (['--points', 'exit=9'], "['exit=9']; valid ones: ['exit=1', 'exit=2', 'exit=3'"),
+        (['--points', 'pool=9'], "['pool=9']; valid ones: ['pool=4', 'pool=2', 'dense']"),
         (['--out', 'all.pkl'], 'choose it with --points'),
         (['--out-item', 'pred'], '--out-item needs --out FILE'),
         (
@@ -110,11 +119,11 @@ def test_one_point_and_its_predictions(trained, digits, tmp_path):
         ),
     ],
 )
-def test_refused_arguments(trained, digits, tmp_path, arguments, message):
+def test_refused_arguments(trained_toy, digits, tmp_path, arguments, message):
     done = run_tool(
         'tools/test.py',
-        CONFIG,
-        trained / 'epoch_1.pth',
+        TOY_CONFIG,
+        trained_toy / 'epoch_1.pth',
         '--work-dir',
         tmp_path,
         *arguments,
@@ -125,13 +134,13 @@ def test_refused_arguments(trained, digits, tmp_path, arguments, message):
     assert not (tmp_path / 'operating_points.json').exists()
 
 
-def test_checkpoint_that_does_not_fit(trained, digits, tmp_path):
-    state = torch.load(trained / 'epoch_1.pth', weights_only=False)
-    del state['state_dict']['exits.0.fc.weight']
+def test_checkpoint_that_does_not_fit(trained_toy, digits, tmp_path):
+    state = torch.load(trained_toy / 'epoch_1.pth', weights_only=False)
+    del state['state_dict']['head.fc.weight']
     torch.save(state, tmp_path / 'lacking.pth')
     done = run_tool(
         'tools/test.py',
-        CONFIG,
+        TOY_CONFIG,
         tmp_path / 'lacking.pth',
         '--work-dir',
         tmp_path,
@@ -139,7 +148,7 @@ def test_checkpoint_that_does_not_fit(trained, digits, tmp_path):
         check=False,
     )
     assert done.returncode != 0
-    assert 'does not fit the model: it lacks 1 keys, exits.0.fc.weight' in done.stderr
+    assert 'does not fit the model: it lacks 1 keys, head.fc.weight' in done.stderr
 
 
 def test_empty_training_set(digits, tmp_path):
@@ -147,7 +156,7 @@ def test_empty_training_set(digits, tmp_path):
         (tmp_path / 'train' / str(digit)).mkdir(parents=True)
     options = [*small(digits), f'train_dataloader.dataset.data_root={tmp_path}']
     done = run_tool(
-        'tools/train.py', CONFIG, '--work-dir', tmp_path, *options, check=False
+        'tools/train.py', TOY_CONFIG, '--work-dir', tmp_path, *options, check=False
     )
     assert done.returncode != 0
     assert (

@@ -6,11 +6,15 @@ example: python tools/analysis_tools/benchmark.py configs/mod/resnet50_mod_100e_
 
 import argparse
 import json
+import platform
 import shlex
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
+from datetime import date
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from mmdyn.utils.command_line import (
     add_device,
@@ -23,6 +27,25 @@ from mmdyn.utils.command_line import (
 )
 
 PROFILED_OPERATORS = 12
+PROFILED_RUNS = 5
+DTYPES = dict(fp32='float32', bf16='bfloat16', fp16='float16')
+SETTINGS = ('batch_size', 'shape', 'dtype', 'channels_last', 'compile')
+
+
+class Contender(NamedTuple):
+    """A model, ready to run on a batch of random images.
+
+    Args:
+        name (str): Name of its config.
+        parameters (int): Their number.
+        macs (int): MACs per image.
+        run (Callable): Runs it on the batch.
+    """
+
+    name: str
+    parameters: int
+    macs: int
+    run: Callable
 
 
 def parse_args() -> argparse.Namespace:
@@ -46,7 +69,7 @@ def parse_args() -> argparse.Namespace:
     add_shape(parser)
     add_device(parser)
     parser.add_argument(
-        '--dtype', choices=['fp32', 'bf16', 'fp16'], default='fp32', help='default: fp32'
+        '--dtype', choices=list(DTYPES), default='fp32', help='default: fp32'
     )
     parser.add_argument(
         '--channels-last',
@@ -86,6 +109,36 @@ def _check_device(parser: argparse.ArgumentParser, name: str) -> None:
         parser.error(f'--device {name}: {str(error).splitlines()[0]}')
 
 
+def build_contender(path: str, args, prepare: Callable = lambda _: None) -> Contender:
+    """Build the model of a config and a batch for it; ``prepare`` gets the model."""
+    import torch
+
+    from mmdyn import count_macs
+    from mmdyn.engine.build import (
+        build_model,
+        forward_arguments,
+        image_channels,
+        random_images,
+        read_config,
+    )
+
+    cfg = read_config(path)
+    model = build_model(cfg)
+    prepare(model)
+    shape = (image_channels(model), *args.shape)
+    macs = count_macs(model, shape, **forward_arguments(cfg, *args.shape))
+    parameters = sum(p.numel() for p in model.parameters())
+    layout = torch.channels_last if args.channels_last else torch.contiguous_format
+    model.to(args.device, getattr(torch, DTYPES[args.dtype]), memory_format=layout)
+    images = random_images(model, args.batch_size, *args.shape)
+    run = partial(
+        torch.compile(model) if args.compile else model,
+        images.contiguous(memory_format=layout),
+        **forward_arguments(cfg, *args.shape, args.batch_size),
+    )
+    return Contender(Path(path.split('::')[-1]).stem, parameters, macs, run)
+
+
 def prepare(args: argparse.Namespace, masks: ExitStack, model) -> None:
     """Load the weights, set the operating point and, if asked for, masks."""
     from mmdyn import load_operating_points, set_operating_point
@@ -97,10 +150,53 @@ def prepare(args: argparse.Namespace, masks: ExitStack, model) -> None:
     if args.point:
         set_operating_point(model, args.point)
     if args.coherent_masks:
-        from mmdyn.methods.spatial.random_masks import active_budget, synthetic_masks
+        spatial = [m for m in model.modules() if hasattr(m, 'coherent_masks')]
+        if not spatial:
+            raise ValueError(f'--coherent-masks: {args.config} has no network with masks')
+        masks.enter_context(spatial[0].coherent_masks())
 
-        budget = active_budget(model)
-        masks.enter_context(synthetic_masks(model, lambda: budget))
+
+def summary(baseline: Contender, model: Contender, times) -> dict:
+    """Costs and times of two models, from milliseconds per batch, (rounds, 2).
+
+    ``mac_ratio`` is the speed-up if time were MACs.
+    """
+    found = {
+        role: dict(
+            name=each.name,
+            parameters=each.parameters,
+            macs_per_image=each.macs,
+            latency_ms=spread(column),
+        )
+        for role, each, column in zip(('baseline', 'model'), (baseline, model), times.T)
+    }
+    speed_up = spread(times[:, 0] / times[:, 1])  # round by round
+    return dict(**found, speed_up=speed_up, mac_ratio=baseline.macs / model.macs)
+
+
+def spread(values) -> dict[str, float]:
+    import numpy as np
+
+    p10, median, p90 = np.percentile(values, [10, 50, 90])
+    return dict(median=median, p10=p10, p90=p90)
+
+
+def describe_machine(device: str) -> dict:
+    import torch
+
+    if torch.device(device).type == 'cuda':
+        name = torch.cuda.get_device_name(device)
+    else:
+        cpuinfo = Path('/proc/cpuinfo')
+        lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+        names = [line.split(': ')[1] for line in lines if line.startswith('model name')]
+        name = names[0] if names else platform.processor() or platform.machine()
+    return dict(
+        device=name,
+        threads=torch.get_num_threads(),
+        torch=torch.__version__,
+        date=date.today().isoformat(),
+    )
 
 
 def print_results(found: dict, console) -> None:
@@ -138,6 +234,22 @@ def print_results(found: dict, console) -> None:
     )
 
 
+def operator_times(contender: Contender, device: str) -> dict[str, float]:
+    """Milliseconds per run in each operator, without those that it calls."""
+    import torch
+
+    field = 'self_cpu_time_total'
+    if torch.device(device).type == 'cuda':
+        event = torch.autograd.profiler_util.FunctionEventAvg
+        renamed = hasattr(event, 'self_device_time_total')  # in torch 2.4
+        field = 'self_device_time_total' if renamed else 'self_cuda_time_total'
+    with torch.no_grad(), torch.profiler.profile() as profiler:
+        for _ in range(PROFILED_RUNS):
+            contender.run()
+    events = profiler.key_averages()
+    return {event.key: getattr(event, field) / 1e3 / PROFILED_RUNS for event in events}
+
+
 def print_profile(names: list[str], times: list[dict[str, float]], console) -> None:
     from rich.table import Table
 
@@ -161,40 +273,36 @@ def main() -> None:
     from rich.console import Console
     from rich.progress import track
 
-    from mmdyn.engine import benchmark
     from mmdyn.evaluation.latency import time_alternately
 
     if args.threads:
         torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    names = ('batch_size', 'shape', 'dtype', 'channels_last', 'compile')
-    settings = {name: getattr(args, name) for name in names}
-    conditions = benchmark.Conditions(**settings, device=args.device)
     console = Console()
     with ExitStack() as masks:
         with exit_on(FileNotFoundError, ValueError):
-            at_its_point = partial(prepare, args, masks)
-            contenders = [
-                benchmark.Contender(args.baseline, conditions),
-                benchmark.Contender(args.config, conditions, at_its_point),
-            ]
+            contenders = (
+                build_contender(args.baseline, args),
+                build_contender(args.config, args, partial(prepare, args, masks)),
+            )
         times = time_alternately(
             [contender.run for contender in contenders],
             args.rounds,
             track=partial(track, description='Timing', console=Console(stderr=True)),
         )
-        found = benchmark.summary(*contenders, times)
-        masks_used = 'coherent' if args.coherent_masks else 'of the network'
-        settings.update(point=args.point, masks=masks_used, rounds=args.rounds)
-        found.update(
-            settings=settings,
-            command=shlex.join(sys.argv),
-            machine=benchmark.describe_machine(args.device),
+        found = summary(*contenders, times)
+        found['settings'] = dict(
+            **{name: getattr(args, name) for name in SETTINGS},
+            point=args.point,
+            masks='coherent' if args.coherent_masks else 'of the network',
+            rounds=args.rounds,
         )
+        found['command'] = shlex.join(sys.argv)
+        found['machine'] = describe_machine(args.device)
         print_results(found, console)
         if args.profile:
-            in_operators = [benchmark.operator_times(c, args.device) for c in contenders]
-            print_profile([c.name for c in contenders], in_operators, console)
+            in_operators = [operator_times(each, args.device) for each in contenders]
+            print_profile([each.name for each in contenders], in_operators, console)
     if args.json:
         Path(args.json).write_text(json.dumps(found, indent=2) + '\n')
 

@@ -57,32 +57,59 @@ def main() -> None:
 
     from mmengine.dist import is_main_process
 
-    from mmdyn.engine.build import read_config
-    from mmdyn.engine.runner import load_config
     from mmdyn.methods.multi_exit.consistency_study import (
         ConsistencyStudy,
         run_seed,
         study_config,
     )
 
-    scores = []
     with exit_on(ValueError, FileNotFoundError):
-        cfg = study_config(
-            load_config(args),
-            args.checkpoint,
-            read_config(args.baseline_config),
-            args.baseline_checkpoint,
-            args.layers,
-            args.epochs,
-        )
+        cfg = study_config(args)
         folder = Path(cfg.work_dir)
-        for seed in range(args.seeds):
-            metric, of_seed = run_seed(cfg, seed, folder)
-            scores.append(of_seed)
+        results = [run_seed(cfg, seed, folder) for seed in range(args.seeds)]
     if is_main_process():
-        study = ConsistencyStudy(scores, args.layers, metric)
-        study.print()
-        print('Written to', *study.write(folder), sep='\n  ')
+        study = ConsistencyStudy(results)
+        print_study(study)
+        print('Written to', *write_study(study, folder), sep='\n  ')
+
+
+def print_study(study) -> None:
+    from mmdyn.evaluation.tables import Column, number_column, print_table
+
+    means = [
+        f'{mean:.2f}' if deviation is None else f'{mean:.2f} ± {deviation:.2f}'
+        for mean, deviation in zip(study.means, study.deviations)
+    ]
+    columns = [
+        number_column('stage', '', study.stages, 0),
+        number_column('N', '', study.layers, 0),
+        Column(study.metric, '', means, justify='right'),
+        number_column('baseline', '', [study.baseline] * len(means), 2),
+    ]
+    caption = (
+        f'{study.metric} of the plain network with reconstructed features, mean ± '
+        f'standard deviation over {study.scores.shape[1]} seeds; baseline: with its own.'
+    )
+    print_table(columns, 'Knowledge consistency', caption)
+
+
+def write_study(study, folder: Path) -> list[Path]:
+    """Write ``knowledge_consistency.csv`` and ``.png``."""
+    from mmdyn.evaluation.tables import Column, write_table
+
+    columns = {
+        'stage': study.stages,
+        'layers': study.layers,
+        f'{study.metric}_mean': study.means,
+        f'{study.metric}_std': study.deviations,
+        'baseline': [study.baseline] * len(study.means),
+    }
+    columns |= {f'seed_{seed}': each for seed, each in enumerate(study.scores.T)}
+    columns = [Column('', key, values) for key, values in columns.items()]
+    table = write_table(columns, folder / 'knowledge_consistency.csv')
+    picture = table.with_suffix('.png')
+    study.draw(picture)
+    return [table, picture]
 
 
 if __name__ == '__main__':

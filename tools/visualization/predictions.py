@@ -47,7 +47,7 @@ def parse_args() -> argparse.Namespace:
 def print_costs(rows: list) -> None:
     from rich.table import Table
 
-    from mmdyn.evaluation.report import console_for_tables
+    from mmdyn.evaluation.tables import console_for_tables
     from mmdyn.visualization.predictions import cost_writer
 
     table = Table(title='Executed for each image')

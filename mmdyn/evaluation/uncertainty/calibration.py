@@ -1,5 +1,4 @@
-"""Temperatures and conformal thresholds of a network, and their sidecar file, which is
-tied to the checkpoint's hash."""
+"""Temperatures and conformal thresholds of a network, and their sidecar file."""
 
 import json
 import math
@@ -28,20 +27,11 @@ def fingerprint(point: OperatingPoint) -> str:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Temperatures and conformal thresholds of a network, by operating point.
+    """Temperatures and conformal thresholds of a network, by name of operating point.
 
-    Args:
-        temperatures (Mapping[str, tuple[float, ...]]): Of the M exits of each operating
-            point, by its name; one where all images take the same path.
-        thresholds (Mapping[str, tuple[float, ...]]): Conformal thresholds for
-            1 − probability, of the same exits.
-        settings (Mapping[str, str]): The :func:`fingerprint` of each operating point.
-        alpha (float): Share of sets that may lack the true class, in (0, 1).
-        method (str): How thresholds were chosen, one of
-            :data:`mmdyn.evaluation.uncertainty.conformal.METHODS`.
-
-    Raises:
-        ValueError: If these cannot belong to one network.
+    Each point has those of its M exits, or one where all images take the same path, and
+    the :func:`fingerprint` of its settings. Alpha and method are those of
+    :func:`mmdyn.evaluation.uncertainty.conformal.conformal_thresholds`.
     """
 
     temperatures: Mapping[str, tuple[float, ...]] = field(hash=False)
@@ -54,13 +44,11 @@ class Calibration:
         for name in ('temperatures', 'thresholds'):
             values = {p: tuple(map(float, t)) for p, t in getattr(self, name).items()}
             object.__setattr__(self, name, values)
-        object.__setattr__(self, 'settings', dict(self.settings))
-        points = [list(each) for each in (self.temperatures, self.thresholds)]
-        if points != 2 * [list(self.settings)]:
-            raise ValueError(
-                f'temperatures, thresholds and settings must be of the same points, got '
-                f'{points[0]}, {points[1]} and {list(self.settings)}'
-            )
+        points = [[*each] for each in (self.temperatures, self.thresholds, self.settings)]
+        if any(each != points[0] for each in points):
+            names = 'temperatures, thresholds and settings'
+            got = ', '.join(map(str, points))
+            raise ValueError(f'{names} must be of the same points, got {got}')
         for point, values in self.thresholds.items():
             temperatures = self.temperatures[point]
             if not temperatures or not all(0 < t < math.inf for t in temperatures):
@@ -75,17 +63,13 @@ class Calibration:
         check_alpha(self.alpha)
         check_method(self.method)
 
-    def to_json(self) -> dict:
-        """The calibration in types of JSON."""
-        return json.loads(json.dumps(asdict(self)))
-
     @classmethod
     def from_json(cls, content: Mapping) -> 'Calibration':
-        """The calibration that :meth:`to_json` gave, now or in an older version."""
-        names = {each.name for each in fields(cls)}
-        if set(content) != names:
+        """The calibration of a file, which may have names of an older version."""
+        names = sorted(each.name for each in fields(cls))
+        if sorted(content) != names:
             raise ValueError(
-                f'a calibration has {sorted(names)}, got {sorted(content)}: {AGAIN} again'
+                f'a calibration has {names}, got {sorted(content)}: {AGAIN} again'
             )
         by_point = {
             key: {current_name(point): value for point, value in content[key].items()}
@@ -94,15 +78,11 @@ class Calibration:
         return cls(**{**content, **by_point})
 
     def at(self, point: OperatingPoint | None) -> tuple[np.ndarray, np.ndarray]:
-        """The temperatures and thresholds, (M,) each, of an operating point.
+        """Temperatures and thresholds, (M,) each, of a point; ``None``: the only one.
 
-        Args:
-            point (OperatingPoint | None): The point; ``None``: the only one there is.
-
-        Raises:
-            ValueError: If it has not been calibrated, or with other settings.
+        A ``ValueError`` says that it was not calibrated, or with other settings.
         """
-        names = ', '.join(map(repr, self.thresholds)) or 'none'
+        names = ', '.join(map(repr, self.thresholds))
         if point is None and len(self.thresholds) != 1:
             raise ValueError(
                 f'which operating point is evaluated is not known, and {names} are '
@@ -129,25 +109,23 @@ def calibration_file(checkpoint: str | Path) -> Path:
 
 def save_calibration(checkpoint: str | Path, calibration: Calibration) -> Path:
     """Write the calibration of a checkpoint to its sidecar file; returns the file."""
-    content = dict(calibration=calibration.to_json())
+    content = dict(calibration=asdict(calibration))
     return write_sidecar(calibration_file(checkpoint), checkpoint, content)
 
 
 def load_calibration(checkpoint: str | Path) -> Calibration | None:
-    """Read the calibration of a checkpoint from its sidecar file.
+    """The calibration of a checkpoint, from its sidecar file.
 
-    It is ``None`` if there is no file, or, with a warning, if the checkpoint has changed
-    since. A file without a calibration raises a ``ValueError``.
+    ``None`` if there is no file, or, with a warning, if the checkpoint has changed since.
     """
+    file = calibration_file(checkpoint)
     consequence = f', and is left out: {AGAIN} again'
-    content = read_sidecar(calibration_file(checkpoint), checkpoint, consequence)
-    return None if content is None else _calibration_in(content)
+    if read_sidecar(file, checkpoint, consequence) is None:
+        return None
+    return read_calibration(file)
 
 
 def read_calibration(path: str | Path) -> Calibration:
     """Read a file of :func:`save_calibration`, whatever its checkpoint is now."""
-    return _calibration_in(json.loads(Path(path).read_text()))
-
-
-def _calibration_in(content: Mapping) -> Calibration:
+    content = json.loads(Path(path).read_text())
     return Calibration.from_json(content.get('calibration', {}))

@@ -1,12 +1,12 @@
 """Conformal sets: classes that include the true one with a chosen probability.
 
-Jointly-Learned Exit and Inference (JEI-DNN), Regol et al., Eqs. 2 and 10 and Appendix
-9.3. The score of a class is 1 − its probability; a set holds the classes whose score is
-at most a threshold, which comes from the scores of the true classes of validation images.
+Jointly-Learned Exit and Inference (JEI-DNN), Regol et al., Eqs. 2 and 10, Appendix 9.3.
+The score of a class is 1 − its probability; a set holds the classes with a score of at
+most a threshold, which comes from the true classes of validation images.
 """
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,21 +14,18 @@ METHODS = ('general', 'ims', 'strict', 'gated')
 """Ways of choosing the threshold of each exit, by the paper's names for them."""
 
 MIN_SAMPLES = 20
-"""Fewest validation images for which ``gated`` gives an exit a threshold of its own. With
-fewer than 19, a coverage of 95 % needs a threshold that admits all classes."""
+"""Fewest images for which ``gated`` gives an exit a threshold of its own. With fewer than
+19, a coverage of 95 % needs a threshold that admits all classes."""
 
-# Products must not be off by one image because of rounding.
-_ROUNDING = 1e-9
+_ROUNDING = 1e-9  # of products, which must not be off by one image
 
 
 def check_alpha(alpha: float) -> None:
-    """Raise a ``ValueError`` for a share that is not in (0, 1)."""
     if not 0 < alpha < 1:
         raise ValueError(f'alpha must lie in (0, 1), got {alpha}')
 
 
 def check_method(method: str) -> None:
-    """Raise a ``ValueError`` for what is not in :data:`METHODS`."""
     if method not in METHODS:
         raise ValueError(f'unknown method {method!r}; valid ones: {", ".join(METHODS)}')
 
@@ -36,17 +33,8 @@ def check_method(method: str) -> None:
 def conformal_threshold(scores: np.ndarray, alpha: float) -> float:
     """The threshold at which sets hold the true class with a probability of 1 − α.
 
-    It is the ⌈(n + 1)(1 − α)⌉-th smallest score rather than a plain quantile: a new image
-    is one of n + 1. So the probability is at least 1 − α for any n, over the draw of all.
-
-    Where n is too small it is 1, which admits all classes.
-
-    Args:
-        scores (np.ndarray): 1 − the probability of the true class of n images (n,).
-        alpha (float): Share of sets that may lack the true class, in (0, 1).
-
-    Raises:
-        ValueError: If there are no scores, or alpha is outside of (0, 1).
+    It is the ⌈(n + 1)(1 − α)⌉-th smallest of the scores (n,) of true classes, no plain
+    quantile, as a new image is one of n + 1; 1, which admits all, where n is too small.
     """
     check_alpha(alpha)
     scores = np.sort(np.asarray(scores, dtype=float))
@@ -56,19 +44,12 @@ def conformal_threshold(scores: np.ndarray, alpha: float) -> float:
     return float(scores[rank - 1]) if rank <= len(scores) else 1.0
 
 
-@dataclass(frozen=True)
-class ConformalThresholds:
-    """The thresholds of M exits, and the number of images behind each.
+class ConformalThresholds(NamedTuple):
+    """The thresholds of M exits, and the number of images behind each."""
 
-    Args:
-        thresholds (np.ndarray): Of each exit (M,), in [0, 1].
-        counts (np.ndarray): Validation images that leave at each exit (M,).
-        fallback (np.ndarray): Whether they were too few for a threshold of its own (M,).
-    """
-
-    thresholds: np.ndarray
-    counts: np.ndarray
-    fallback: np.ndarray
+    thresholds: np.ndarray  # M, in [0, 1]
+    counts: np.ndarray  # M: validation images that leave at each exit
+    fallback: np.ndarray  # M: whether they were too few for a threshold of its own
 
 
 def conformal_thresholds(
@@ -78,23 +59,15 @@ def conformal_thresholds(
 
     - ``general``: one threshold for all exits, from each image's score at the exit where
       it leaves. Its coverage holds over all images, not for those of each exit.
-    - ``ims``: from the exit's scores of all images, wherever they leave. Its coverage
-      holds where all images leave at one exit. Otherwise easy images, which leave early,
-      are covered more often and the others less often.
+    - ``ims``: from the exit's scores of all images. Its coverage holds where all images
+      leave at one exit; otherwise early, easy images are covered more than late ones.
     - ``strict``: from the images that leave at the exit, so its coverage holds for the
       images of each exit; 0 where no image leaves, which admits only certain classes.
     - ``gated``: as ``strict``, but the threshold of ``general`` where fewer than
       :data:`MIN_SAMPLES` images leave.
 
-    Args:
-        method (str): One of :data:`METHODS`.
-        scores (np.ndarray): 1 − the probability of the true class, at each of M exits for
-            each of N validation images, (M, N).
-        exits (np.ndarray): Exit at which each image leaves (N,), from 0.
-        alpha (float): Share of sets that may lack the true class, in (0, 1).
-
-    Raises:
-        ValueError: If there are no images, or an argument is not as described.
+    Scores (M, N) are of the true class at M exits; ``exits`` (N,), from 0, those where
+    the images leave; alpha is the share of sets that may lack the true class.
     """
     check_method(method)
     scores, exits = np.asarray(scores, dtype=float), np.asarray(exits, dtype=int)
@@ -121,24 +94,15 @@ def conformal_thresholds(
 def prediction_sets(
     probabilities: np.ndarray, exits: np.ndarray, thresholds: np.ndarray
 ) -> np.ndarray:
-    """The classes whose score is at most the threshold of the exit (JEI-DNN, Eq. 10).
+    """Whether each class is in the set of each image (N, K) (JEI-DNN, Eq. 10).
 
-    The paper requires a score below the threshold. A score at it is admitted here, which
+    Probabilities (N, K) are those at the exit (N,), from 0, where each image leaves. The
+    paper requires a score below the threshold (M,). A score at it is admitted here, which
     keeps the coverage where many scores are equal.
-
-    Args:
-        probabilities (np.ndarray): Of K classes for each of N images (N, K), at its exit.
-        exits (np.ndarray): Exit at which each image leaves (N,), from 0; one that does
-            not exist raises a ``ValueError``.
-        thresholds (np.ndarray): Of each exit (M,).
-
-    Returns:
-        np.ndarray: Whether each class is in the set of each image, booleans (N, K).
     """
     exits, thresholds = np.asarray(exits, dtype=int), np.asarray(thresholds)
     _check_exits(exits, len(thresholds))
-    scores = 1 - np.asarray(probabilities, dtype=float)
-    return scores <= thresholds[exits][:, None]
+    return 1 - np.asarray(probabilities, dtype=float) <= thresholds[exits][:, None]
 
 
 def _check_exits(exits: np.ndarray, number: int) -> None:

@@ -10,30 +10,24 @@ from mmengine.logging import MessageHub
 
 from mmdyn.evaluation.uncertainty.calibration import AGAIN, read_calibration
 from mmdyn.evaluation.uncertainty.conformal import prediction_sets
-from mmdyn.evaluation.uncertainty.reliability import (
-    check_bins,
-    expected_calibration_error,
-)
+from mmdyn.evaluation.uncertainty.predictions import single_labels
+from mmdyn.evaluation.uncertainty.reliability import check_bins, reliability_bins
 from mmdyn.evaluation.uncertainty.temperature import apply_temperature, log_of_scores
 from mmdyn.registry import METRICS
 
 ACTIVE_POINT = 'operating_point'
-"""Key of the current ``MessageHub`` for the operating point that is evaluated; missing,
-or None, where it is not known."""
+"""Key of the current ``MessageHub`` for the evaluated point; None if unknown."""
 
 
 @METRICS.register_module()
 class CalibrationError(BaseMetric):
     """Expected calibration error of a classifier, in percent, as ``calibration/ece``.
 
-    For predictions of one label, with ``pred_score`` and ``gt_label``, as those of any
-    mmpretrain classifier. Scores are taken as they are: no temperature is fitted.
+    For predictions of one label, with ``pred_score`` and ``gt_label``, as those of
+    mmpretrain's classifiers. Scores are taken as they are: no temperature is fitted.
 
     Args:
-        bins (int): Bins of equal count.
-
-    Raises:
-        ValueError: If bins is less than 1.
+        bins (int): Bins of equal count, 1 or more.
 
     Example:
         >>> val_evaluator = [
@@ -49,15 +43,14 @@ class CalibrationError(BaseMetric):
         self.bins = bins
 
     def process(self, data_batch, data_samples: Sequence[dict]) -> None:
-        """Keep confidence and correctness of each prediction."""
         scores, labels = _scores_and_labels(data_samples)
         correct = scores.argmax(axis=1) == labels
         self.results += zip(scores.max(axis=1).tolist(), correct.tolist())
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Bin the predictions of all ranks."""
-        confidences, correct = zip(*results)
-        return dict(ece=100 * expected_calibration_error(confidences, correct, self.bins))
+        return dict(
+            ece=100 * reliability_bins(*zip(*results), self.bins).calibration_error
+        )
 
 
 @METRICS.register_module()
@@ -65,20 +58,16 @@ class UncertaintyReport(CalibrationError):
     """Calibration error, and coverage and size of conformal sets, of a classifier.
 
     For predictions of one label, with ``pred_score``, ``gt_label`` and, where a model has
-    exits, ``exit_index``, the number (from 1) of the exit they come from. Scores are
-    taken at the temperature of their exit. In percent it returns ``uncertainty/ece`` and
-    ``uncertainty/coverage`` (the share of sets that hold the true class, about 1 − α if
-    calibrated well), and ``uncertainty/set_size`` in classes.
-
-    Without a calibration there is ``uncertainty/ece_uncalibrated`` alone, in percent.
+    exits, ``exit_index``, the number (from 1) of their exit, at whose temperature scores
+    are taken. Gives, in percent, ``uncertainty/ece`` and ``uncertainty/coverage`` (the
+    share of sets that hold the true class, about 1 − α if calibrated well), and
+    ``uncertainty/set_size`` in classes; without a calibration
+    ``uncertainty/ece_uncalibrated`` alone, in percent.
 
     Args:
         calibration (str | None): A file that tools/analysis_tools/calibrate.py wrote.
             tools/test.py fills in the one beside the checkpoint.
-        bins (int): Bins of equal count of the calibration error.
-
-    Raises:
-        ValueError: If bins is less than 1, or the file holds no calibration.
+        bins (int): Bins of equal count of the calibration error, 1 or more.
 
     Example:
         >>> test_evaluator = [
@@ -94,10 +83,8 @@ class UncertaintyReport(CalibrationError):
         self._has_warned = False
 
     def process(self, data_batch, data_samples: Sequence[dict]) -> None:
-        """Keep the numbers of each image from which the metrics are computed."""
         if self.calibration is None:
-            super().process(data_batch, data_samples)
-            return
+            return super().process(data_batch, data_samples)
         scores, labels = _scores_and_labels(data_samples)
         exits = np.array([sample.get('exit_index', 1) for sample in data_samples])
         probabilities, sets = self._calibrated(scores, exits)
@@ -107,28 +94,26 @@ class UncertaintyReport(CalibrationError):
         columns = probabilities.max(axis=1), correct, covered, sets.sum(axis=1)
         self.results += np.column_stack(columns).tolist()
 
-    def _calibrated(
-        self, scores: np.ndarray, exits: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _calibrated(self, scores: np.ndarray, exits: np.ndarray) -> tuple:
         """Probabilities and sets (N, K) of images that left at some exits, from 1."""
         point = MessageHub.get_current_instance().get_info(ACTIVE_POINT)
         temperatures, thresholds = self.calibration.at(point)
         number = len(temperatures)
-        if number == 1:  # the only exit or path
-            exits = np.ones_like(exits)
-        if exits.min() < 1 or exits.max() > number:
+        places = exits - 1 if number > 1 else 0 * exits  # 0: the only exit or path
+        if places.min() < 0 or places.max() >= number:
             raise ValueError(
                 f'the calibration is of exits 1…{number}, got predictions of exits '
                 f'{sorted(set(exits.tolist()))}: {AGAIN} again'
             )
-        log_probabilities = log_of_scores(scores)
-        probabilities = apply_temperature(log_probabilities, temperatures[exits - 1])
-        return probabilities, prediction_sets(probabilities, exits - 1, thresholds)
+        probabilities = apply_temperature(log_of_scores(scores), temperatures[places])
+        return probabilities, prediction_sets(probabilities, places, thresholds)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Average over the images of all ranks."""
         if self.calibration is None:
-            self._warn_once()
+            if not self._has_warned:
+                raw = 'UncertaintyReport has no calibration and reports raw scores alone'
+                warnings.warn(f'{raw}: {AGAIN}', stacklevel=2)
+            self._has_warned = True
             return dict(ece_uncalibrated=super().compute_metrics(results)['ece'])
         *predictions, covered, sizes = zip(*results)
         return dict(
@@ -137,42 +122,19 @@ class UncertaintyReport(CalibrationError):
             set_size=float(np.mean(sizes)),
         )
 
-    def _warn_once(self) -> None:
-        if not self._has_warned:
-            warnings.warn(
-                f'UncertaintyReport has no calibration, so it reports the calibration '
-                f'error of raw scores alone: {AGAIN}',
-                stacklevel=2,
-            )
-        self._has_warned = True
-
 
 def _scores_and_labels(data_samples: Sequence[dict]) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities (N, K) in double precision, and labels (N,), of a batch.
-
-    Raises:
-        ValueError: If there are no scores or labels, or they are those of several labels.
-    """
-    for sample in data_samples:
-        missing = [name for name in ('pred_score', 'gt_label') if name not in sample]
-        if missing:
-            raise ValueError(
-                f'uncertainty needs pred_score and gt_label of each image, got '
-                f'predictions without {" and ".join(missing)}'
-            )
-        if sample['gt_label'].numel() != 1:
-            raise ValueError(
-                f'uncertainty is measured with one label an image, got '
-                f'{sample["gt_label"].numel()} labels'
-            )
+    """Probabilities (N, K) in double precision, and labels (N,), of a batch."""
+    for name in ('pred_score', 'gt_label'):
+        if any(name not in sample for sample in data_samples):
+            raise ValueError(f'uncertainty cannot be measured without {name}')
+    labels = single_labels([sample['gt_label'] for sample in data_samples])
     scores = torch.stack([sample['pred_score'] for sample in data_samples])
     scores = scores.double().cpu().numpy()
     # Scores of several labels and similarities do not sum to 1; half precision nearly.
-    totals = scores.sum(axis=1)
-    if (abs(totals - 1) > 0.02).any():
+    total = max(scores.sum(axis=1), key=lambda total: abs(total - 1))
+    if abs(total - 1) > 0.02:
         raise ValueError(
-            f'pred_score must be probabilities of one label, which sum to 1, got a sum '
-            f'of {totals[np.argmax(abs(totals - 1))]:.4g}'
+            f'pred_score must be probabilities, which sum to 1, got a sum of {total:.4g}'
         )
-    labels = torch.cat([sample['gt_label'].reshape(1) for sample in data_samples])
-    return scores, labels.cpu().numpy()
+    return scores, labels

@@ -10,24 +10,17 @@ import numpy as np
 
 
 def check_bins(bins: int) -> None:
-    """Raise a ``ValueError`` for a number of bins below 1."""
     if bins < 1:
         raise ValueError(f'bins must be 1 or more, got {bins}')
 
 
 @dataclass(frozen=True)
 class ReliabilityBins:
-    """Mean confidence and accuracy of predictions, in bins of equal count.
+    """Mean confidence and accuracy of predictions, in B bins of equal count."""
 
-    Args:
-        counts (np.ndarray): Images of each bin (B,); none is empty.
-        confidences (np.ndarray): Their mean confidence (B,), rising, in [0, 1].
-        accuracies (np.ndarray): The share of them that is correct (B,).
-    """
-
-    counts: np.ndarray
-    confidences: np.ndarray
-    accuracies: np.ndarray
+    counts: np.ndarray  # B: images of each bin; none is empty
+    confidences: np.ndarray  # B: their mean confidence, rising, in [0, 1]
+    accuracies: np.ndarray  # B: the share of them that is correct
 
     @property
     def calibration_error(self) -> float:
@@ -39,22 +32,13 @@ class ReliabilityBins:
 def reliability_bins(
     confidences: np.ndarray, correct: np.ndarray, bins: int = 15
 ) -> ReliabilityBins:
-    """Sort images by confidence into bins of equal count (JEI-DNN, Eq. 19).
+    """Sort images (N,) by confidence into bins of equal count (JEI-DNN, Eq. 19).
 
-    Bin b ends before place ⌊N·b / B⌋. The paper leaves the order of images of equal
-    confidence open: here each counts with the share of them that is correct, so the
-    result does not depend on the order of the images.
-
-    Args:
-        confidences (np.ndarray): Probability of the predicted class of N images (N,).
-        correct (np.ndarray): Whether the prediction is correct (N,).
-        bins (int): B; with fewer images than that, each is a bin.
-
-    Raises:
-        ValueError: If there are no images, no bins, or the arrays differ in length.
+    Bin b ends before place ⌊N·b / B⌋; with fewer images than bins, each is a bin. The
+    paper leaves the order of images of equal confidence open: here each counts with the
+    share of them that is correct, so the order of the images does not matter.
     """
-    confidences = np.asarray(confidences, dtype=float)
-    correct = np.asarray(correct, dtype=float)
+    confidences, correct = np.asarray(confidences, float), np.asarray(correct, float)
     if confidences.ndim != 1 or confidences.shape != correct.shape:
         raise ValueError(
             f'confidences and correct must be of one length, got shapes '
@@ -65,18 +49,7 @@ def reliability_bins(
     check_bins(bins)
     values, places, ties = np.unique(confidences, return_inverse=True, return_counts=True)
     shares = np.bincount(places, correct) / ties
-    order = np.argsort(places, kind='stable')
-    edges = np.unique(np.arange(bins + 1) * len(order) // bins)
+    edges = np.unique(np.arange(bins + 1) * len(confidences) // bins)
     counts = np.diff(edges)
-
-    def mean(of_values: np.ndarray) -> np.ndarray:
-        return np.add.reduceat(of_values[places[order]], edges[:-1]) / counts
-
-    return ReliabilityBins(counts, mean(values), mean(shares))
-
-
-def expected_calibration_error(
-    confidences: np.ndarray, correct: np.ndarray, bins: int = 15
-) -> float:
-    """The calibration error of :func:`reliability_bins`; arguments are the same."""
-    return reliability_bins(confidences, correct, bins).calibration_error
+    pairs = np.repeat([values, shares], ties, axis=1)  # 2, N: sorted by confidence
+    return ReliabilityBins(counts, *np.add.reduceat(pairs, edges[:-1], axis=1) / counts)

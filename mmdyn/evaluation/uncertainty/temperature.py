@@ -25,13 +25,7 @@ def log_of_scores(scores: np.ndarray) -> np.ndarray:
 def apply_temperature(
     log_probabilities: np.ndarray, temperature: float | np.ndarray
 ) -> np.ndarray:
-    """Probabilities (N, K) at a temperature; above 1 they are less confident.
-
-    Args:
-        log_probabilities (np.ndarray): Log-probabilities or logits (N, K).
-        temperature (float | np.ndarray): Of all images, or of each (N,); positive, or
-            else there is a ``ValueError``.
-    """
+    """Probabilities (N, K) of logits (N, K) at a temperature or one per image (N,)."""
     temperature = np.asarray(temperature, dtype=float)
     if not (temperature > 0).all():
         raise ValueError(f'temperatures must be positive, got {temperature.min()}')
@@ -40,19 +34,10 @@ def apply_temperature(
 
 
 def fit_temperature(log_probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Find the temperature of the least negative log-likelihood.
+    """The temperature, in :data:`TEMPERATURE_RANGE`, of the least mean log-loss.
 
-    Args:
-        log_probabilities (np.ndarray): Of K classes for each of N images, (N, K); finite.
-            They serve as logits, which differ by a constant for each image.
-        labels (np.ndarray): Classes of the images (N,), from 0.
-
-    Returns:
-        float: The temperature, within :data:`TEMPERATURE_RANGE`; 1 where none near it is
-        better, as where all classes are equally probable.
-
-    Raises:
-        ValueError: If there are no images, or the arrays are not as described.
+    It is 1 where none near it is better, as where all classes are equally probable.
+    Logits serve as well as log-probabilities (N, K): they differ by a constant per image.
     """
     logits, labels = np.asarray(log_probabilities, dtype=float), np.asarray(labels)
     _check(logits, labels)
@@ -65,15 +50,12 @@ def fit_temperature(log_probabilities: np.ndarray, labels: np.ndarray) -> float:
         slope = np.vdot(apply_temperature(margins, np.exp(middle)), margins)
         if slope == 0:
             break
-        if slope > 0:
-            low = middle
-        else:
-            high = middle
+        low, high = (middle, high) if slope > 0 else (low, middle)
     return float(np.exp((low + high) / 2))
 
 
-def _check(log_probabilities: np.ndarray, labels: np.ndarray) -> None:
-    shape = log_probabilities.shape
+def _check(logits: np.ndarray, labels: np.ndarray) -> None:
+    shape = logits.shape
     if len(shape) != 2 or labels.shape != shape[:1]:
         raise ValueError(
             f'log-probabilities must be (N, K) and labels (N,), got {shape} and '
@@ -81,11 +63,8 @@ def _check(log_probabilities: np.ndarray, labels: np.ndarray) -> None:
         )
     if not len(labels):
         raise ValueError('there are no images to fit a temperature on')
-    if labels.min() < 0 or labels.max() >= shape[1]:
-        raise ValueError(
-            f'labels must lie in 0…{shape[1] - 1}, got {labels.min()}…{labels.max()}'
-        )
-    if not np.isfinite(log_probabilities).all():
-        raise ValueError(
-            'log-probabilities must be finite: take them of logits, by a log-softmax'
-        )
+    low, high = labels.min(), labels.max()
+    if low < 0 or high >= shape[1]:
+        raise ValueError(f'labels must lie in 0…{shape[1] - 1}, got {low}…{high}')
+    if not np.isfinite(logits).all():
+        raise ValueError('log-probabilities must be finite: take a log-softmax of logits')

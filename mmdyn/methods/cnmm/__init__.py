@@ -1,4 +1,4 @@
-"""Convolutional Neural Mixture Models, Ruiz, Verbeek, ICCV 2019."""
+"""Adaptative Inference Cost With Convolutional Neural Mixture Models, ICCV 2019."""
 
 from mmdyn.registry import MODELS
 

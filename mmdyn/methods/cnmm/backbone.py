@@ -10,19 +10,11 @@ from numbers import Integral
 import torch
 from mmcv.cnn import ConvModule, build_norm_layer
 from torch import Tensor, nn
+from torch.distributions import RelaxedBernoulli
 
-from mmdyn.methods.cnmm.construction import (
-    check_nodes,
-    checked_outputs,
-    checked_scales,
-    checked_widths,
-    make_fan_outs,
-    make_stem,
-)
-from mmdyn.methods.cnmm.gates import sample_concrete
-from mmdyn.methods.cnmm.graph import Function, all_functions, live_functions
+from mmdyn.methods.cnmm.fan_out import make_fan_outs
+from mmdyn.methods.cnmm.graph import RANKINGS, Function, checked_functions, checked_scales
 from mmdyn.methods.cnmm.points import MixturePoints
-from mmdyn.methods.cnmm.pruning import RANKINGS
 from mmdyn.models.backbone import Backbone
 from mmdyn.models.stages import Stage, cut_into_stages
 from mmdyn.registry import MODELS
@@ -51,27 +43,27 @@ class CNMM(MixturePoints, Backbone):
         stem (str): ``'cifar'`` (a 3×3 convolution of stride 1) or ``'imagenet'`` (7×7 of
             stride 2, norm, ReLU, max-pooling).
         out_indices (Sequence[int] | None): Nodes whose features, after norm and ReLU,
-            :meth:`forward` returns, in rising order; exits follow them. The last node is
-            always one of them; ``None``: it alone.
+            :meth:`forward` returns, rising to the last node; exits follow them. ``None``:
+            the last alone.
         out_channels (Sequence[int] | None): Channels that each of ``out_indices`` is
-            projected to by a 1×1 convolution, norm and ReLU, so that necks and heads of
-            the backbone that this one replaces fit. ``None``: those of the nodes.
+            projected to by a 1×1 convolution, norm and ReLU, to fit necks and heads of
+            another backbone. ``None``: those of the nodes.
         sampling (bool): Draw π in training; otherwise use the expectations there too.
-        deterministic (bool): Add all functions up instead of mixing them: there are no
-            mixing weights, and nothing can be pruned.
+        deterministic (bool): Add all functions up instead of mixing them; nothing can be
+            pruned then.
         temperature (float): Of the Concrete distribution, above 0.
         samples (int): Draws of π in inference, whose class probabilities are averaged
             (Table 1), at that many times the cost; 0: expectations. More than one takes
             a model that averages, such as ``mmdyn.MultiExitClassifier``.
         keep (Sequence[int]): Numbers of functions that the operating points keep at most.
-            The fewest that still make a network depend on the trained mixing weights; a
-            point with fewer is refused when it is set.
+            A point with too few for a network, given the trained mixing weights, is
+            refused when it is set.
         ranking (str): Importance of functions: ``'usage'``, the probability that a chain
             to the outputs contains one, or ``'mixing_weight'``, π alone, which is 1 for
             functions from node 0: they go last.
         norm_cfg (dict): Config of the norms.
         norm_eval (bool): Keep BN statistics fixed in training.
-        init_cfg (dict | list | None): Initialisation; ``None``: Kaiming, γ = 0.
+        init_cfg (dict | list | None): Initialisation; ``None``: Kaiming (γ = 0).
 
     Raises:
         ValueError: For fewer than three nodes (T < 2), a node, scale, ranking or number
@@ -107,7 +99,7 @@ class CNMM(MixturePoints, Backbone):
                 dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm']),
             ]
         )
-        self.scales = checked_scales(scales, channels)
+        self.scales = checked_scales(scales, len(channels))
         check_counts(channels=channels, in_channels=in_channels)
         check_choice('stem', stem, ('cifar', 'imagenet'))
         check_choice('ranking', ranking, RANKINGS)
@@ -117,11 +109,9 @@ class CNMM(MixturePoints, Backbone):
             raise ValueError(f'samples must be 0 or a number of draws, got {samples!r}')
         if deterministic and (samples or keep):
             raise ValueError(
-                'a deterministic sum has no mixing weights to draw from or to prune by: '
-                f'samples must be 0 and keep empty, got {samples} and {keep}'
+                f'a deterministic sum has no mixing weights for {samples=} and {keep=}'
             )
         self.channels = tuple(channels)
-        self.out_indices = checked_outputs(out_indices, last=len(self.scales) - 1)
         self.sampling = sampling
         self.deterministic = deterministic
         self.temperature = temperature
@@ -129,62 +119,88 @@ class CNMM(MixturePoints, Backbone):
         self.ranking = ranking
         self.norm_eval = norm_eval
 
-        self.functions = live_functions(all_functions(self.scales), self.out_indices)
-        check_nodes(self.functions, self.scales, self.out_indices)
-        self.stem, stem_stride = make_stem(stem, in_channels, channels[0], norm_cfg)
+        self.out_indices, self.functions = checked_functions(self.scales, out_indices)
+        self.mixed = tuple(f for f in self.functions if f[0] > 0)
+        self.stem, stem_stride = _make_stem(stem, in_channels, channels[0], norm_cfg)
         self.strides = tuple(stem_stride * 2**scale for scale in self.scales)
-        nodes = range(len(self.scales))
-        self.norms = nn.ModuleDict(
-            {str(n): build_norm_layer(norm_cfg, self.width(n))[1] for n in nodes}
-        )
+        self.norms = nn.ModuleDict()
+        for node in range(len(self.scales)):
+            self.norms[str(node)] = build_norm_layer(norm_cfg, self.width(node))[1]
         self.fan_outs = make_fan_outs(self.functions, self.scales, self.channels)
+        projected = _checked_widths(out_channels, self.out_indices)
+        self.out_widths = {n: self.width(n) for n in self.out_indices} | projected
         self.projections = nn.ModuleDict()
-        for node, width in checked_widths(out_channels, self.out_indices).items():
-            self.projections[str(node)] = ConvModule(
-                self.width(node), width, kernel_size=1, norm_cfg=norm_cfg
-            )
+        for node, width in projected.items():
+            layer = ConvModule(self.width(node), width, kernel_size=1, norm_cfg=norm_cfg)
+            self.projections[str(node)] = layer
         if not deterministic:
             self.gamma = nn.Parameter(torch.zeros(len(self.mixed)))
         self.set_keep(keep)
+
+    def mixing_weights(self) -> dict[Function, float]:
+        """π of each function; 1 from node 0, where each mixture starts."""
+        weights = dict.fromkeys(self.functions, 1.0)
+        if not self.deterministic:
+            weights.update(zip(self.mixed, self.gamma.detach().sigmoid().tolist()))
+        return weights
 
     def width(self, node: int) -> int:
         """Channels of a node."""
         return self.channels[self.scales[node]]
 
-    def out_width(self, node: int) -> int:
-        """Channels of the features that are returned for a node of ``out_indices``."""
-        if str(node) in self.projections:
-            return self.projections[str(node)].out_channels
-        return self.width(node)
-
-    def project(self, node: int, features: Tensor) -> Tensor:
-        """The features that are returned for a node, given its own (N, C, H, W)."""
-        if str(node) in self.projections:
-            return self.projections[str(node)](features)
-        return features
-
     def draw_mixing_weights(self, images: int) -> dict[Function, Tensor]:
-        """The mixing weights of one forward pass of N images.
+        """Mixing weights of a forward pass of N images, none in a deterministic sum.
 
-        They are samples of shape (N, 1, 1, 1) or expectations, scalars, as the mode of
-        the model asks for; a deterministic sum has none.
+        They are samples (N, 1, 1, 1) in single precision, or expectations, scalars.
         """
         if self.deterministic:
             return {}
         draws = self.sampling if self.training else self.samples
         if not draws:
             return dict(zip(self.mixed, self.gamma.sigmoid().unbind()))
-        samples = sample_concrete(self.gamma, images, self.temperature)
+        # Concrete Distribution, Maddison, Mnih, Teh, ICLR 2017: above 1/2 as often as π.
+        logits = self.gamma.float()
+        temperature = logits.new_full((), self.temperature)
+        gates = RelaxedBernoulli(temperature, logits=logits, validate_args=False)
+        samples = gates.rsample((images,))  # N, M
         return dict(zip(self.mixed, samples[..., None, None, None].unbind(1)))
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Compute features of images (N, C, H, W), a map for each of ``out_indices``."""
+        """A map (N, C, H, W) for each of ``out_indices``, from images."""
         if self.samples > 1 and not self.training:
             raise ValueError(
-                f'samples={self.samples} means the average of class probabilities: it '
-                f'takes a model that averages, such as mmdyn.MultiExitClassifier'
+                f'samples={self.samples} needs a model that averages probabilities, such '
+                f'as mmdyn.MultiExitClassifier'
             )
         return self.subnetwork(**self.operating_point.settings)(x)
+
+
+def _checked_widths(
+    out_channels: Sequence[int] | None, out_indices: Sequence[int]
+) -> dict[int, int]:
+    """Channels that outputs are projected to, by their nodes."""
+    if out_channels is None:
+        return {}
+    check_counts(out_channels=out_channels)
+    if len(out_channels) != len(out_indices):
+        raise ValueError(
+            f'out_channels must have a value for each of the {len(out_indices)} '
+            f'out_indices, got {tuple(out_channels)}'
+        )
+    return dict(zip(out_indices, out_channels))
+
+
+def _make_stem(stem: str, in_channels: int, channels: int, norm_cfg: dict):
+    """The layers before node 0, and their stride."""
+    if stem == 'cifar':
+        return nn.Conv2d(in_channels, channels, 3, padding=1, bias=False), 1
+    layers = nn.Sequential(
+        nn.Conv2d(in_channels, channels, 7, stride=2, padding=3, bias=False),
+        build_norm_layer(norm_cfg, channels)[1],
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(3, stride=2, padding=1),
+    )
+    return layers, 4
 
 
 @cut_into_stages.register

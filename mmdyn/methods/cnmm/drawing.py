@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mmdyn.visualization.style import add_legend, finish, macs_unit, new_figure, shades
 
-Curve = Sequence[tuple[float, float]]
+Curve = Sequence[tuple[float, float]]  # MACs per image, score
 
 
 def draw_frontier(
@@ -16,17 +16,7 @@ def draw_frontier(
     path: str | Path,
     metric: str,
 ) -> None:
-    """Draw pruning curves, the early exits alone and the upper envelope.
-
-    Args:
-        pruned (Mapping[str, Curve]): (MACs per image, score) of the pruned networks of
-            each exit.
-        exits (Curve): The exits with all their functions.
-        envelopes (Mapping[str, Curve]): The best score within each budget, by ranking.
-        chosen (Curve): The points to offer.
-        path (str | Path): The file; its suffix gives the format.
-        metric (str): Name of the score.
-    """
+    """Draw pruned networks by exit, whole exits, envelopes by ranking, chosen points."""
     unit, scale = macs_unit(exits[-1][0])
 
     def xy(curve):
@@ -37,13 +27,11 @@ def draw_frontier(
     greys = shades(len(pruned), first=0.8, last=0.4)
     for shade, (name, curve) in zip(greys, pruned.items()):
         axes.plot(*xy(curve), '.', ms=4, color=shade, label=f'{name}, pruned')
-    axes.step(
-        *xy(exits), 's--', where='post', color='0.3', mfc='white', label='exits alone'
-    )
+    steps = dict(where='post')
+    axes.step(*xy(exits), 's--', color='0.3', mfc='white', label='exits alone', **steps)
+    steps.update(color='black', lw=1.4)
     for style, (name, curve) in zip(('-', ':'), envelopes.items()):
-        axes.step(
-            *xy(curve), style, where='post', color='black', lw=1.4, label=f'best, {name}'
-        )
+        axes.step(*xy(curve), style, label=f'best, {name}', **steps)
     axes.plot(*xy(chosen), 'o', color='black', label='points to offer', zorder=4)
     axes.set_xlim(left=0)
     # Networks that are pruned too far would flatten the rest.

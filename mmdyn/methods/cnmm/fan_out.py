@@ -1,23 +1,18 @@
-"""All functions from a node to one scale, as one convolution.
+"""All functions from a node to one scale, as one convolution: CNMM, Ruiz, Verbeek."""
 
-Convolutional Neural Mixture Models, Ruiz, Verbeek, ICCV 2019.
-"""
-
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from mmdyn.methods.cnmm.graph import Function
+
 
 class FanOut(nn.Module):
-    """3×3 convolutions of the same map, computed as one.
+    """3×3 convolutions of the same map, one for each target node, computed as one.
 
-    Args:
-        in_channels (int): Channels of the map.
-        out_channels (int): Channels of each function's output.
-        targets (Sequence[int]): Nodes that the functions lead to.
-        octaves (int): How many times their scale halves the map; the last halving is the
-            convolution's stride, those before are average pooling.
+    Their scale halves the map ``octaves`` times; the last halving is the convolution's
+    stride, those before are average pooling. Each has ``out_channels`` channels.
     """
 
     def __init__(
@@ -26,7 +21,7 @@ class FanOut(nn.Module):
         super().__init__()
         self.targets = tuple(targets)
         self.out_channels = out_channels
-        self.pooling = 2 ** (octaves - 1) if octaves else 1
+        self.pooling = 2 ** max(octaves - 1, 0)
         self.conv = nn.Conv2d(
             in_channels,
             out_channels * len(self.targets),
@@ -37,10 +32,7 @@ class FanOut(nn.Module):
         )
 
     def rows(self, targets: Sequence[int]) -> Tensor:
-        """Weights (len(targets) * out_channels, in_channels, 3, 3) of some targets.
-
-        They are a view if the targets, given in order, are neighbours.
-        """
+        """Weights of some targets in order; a view if these are neighbours."""
         places = [self.targets.index(target) for target in targets]
         first, last = places[0], places[-1]
         weight, width = self.conv.weight, self.out_channels
@@ -49,10 +41,24 @@ class FanOut(nn.Module):
         return torch.cat([weight[i * width : (i + 1) * width] for i in places])
 
     def forward(self, x: Tensor, targets: Sequence[int]) -> tuple[Tensor, ...]:
-        """Compute the functions of x (N, in_channels, H, W) to some targets, in order."""
+        """Outputs for some targets, in order, from x (N, in_channels, H, W)."""
         if self.pooling > 1:
             x = nn.functional.avg_pool2d(x, self.pooling, ceil_mode=True)
         y = nn.functional.conv2d(
             x, self.rows(targets), stride=self.conv.stride, padding=self.conv.padding
         )
         return torch.split(y, self.out_channels, dim=1)
+
+
+def make_fan_outs(
+    functions: Iterable[Function], scales: Sequence[int], channels: Sequence[int]
+) -> nn.ModuleDict:
+    """The convolutions of all functions, by their node and the scale of their targets."""
+    targets: dict[tuple[int, int], list[int]] = {}
+    for t, s in functions:
+        targets.setdefault((t, scales[s]), []).append(s)
+    fan_outs = nn.ModuleDict({str(node): nn.ModuleDict() for node in range(len(scales))})
+    for (t, scale), nodes in targets.items():
+        widths = channels[scales[t]], channels[scale]
+        fan_outs[str(t)][f'scale{scale}'] = FanOut(*widths, nodes, scale - scales[t])
+    return fan_outs

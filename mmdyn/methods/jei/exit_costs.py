@@ -1,8 +1,4 @@
-"""Executed cost of each exit of a network.
-
-Jointly-Learned Exit and Inference for a Dynamic Neural Network: JEI-DNN, Regol et al.:
-Eq. 18, Tables 2 and 3.
-"""
+"""Executed cost of each exit: JEI-DNN, Regol et al., Eq. 18, Tables 2 and 3."""
 
 from typing import NamedTuple
 
@@ -14,10 +10,9 @@ from mmdyn.methods.multi_exit.exit_record import run_all_exits
 
 
 class ExitCosts(NamedTuple):
-    """MACs per image that takes each exit, sums up to there, each (M,).
+    """MACs per image up to each exit, each (M,); ``gates`` by the paper's count.
 
-    ``backbone`` includes neck and head at the last exit, ``exits`` are those before the
-    head, and ``gates`` follow the paper's count.
+    ``backbone`` includes neck and head at the last exit, ``exits`` are those before it.
     """
 
     backbone: np.ndarray

@@ -1,8 +1,4 @@
-"""Learned gates: a policy of one small layer at each exit.
-
-Jointly-Learned Exit and Inference for a Dynamic Neural Network: JEI-DNN, Regol et al.:
-section 4, Eq. 4, 7 and 8, Appendix 9.9.
-"""
+"""Learned gates, a small layer at each exit: JEI-DNN, Regol et al., section 4."""
 
 from collections.abc import Mapping
 from numbers import Real
@@ -12,26 +8,20 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from mmdyn.methods.multi_exit.policies import Policy, named
-from mmdyn.operating_point import OperatingPoint
 from mmdyn.registry import MODELS
 from mmdyn.utils.validation import check_counts
 
 
 def uncertainty_statistics(logits: Tensor) -> Tensor:
-    """The inputs of a gate (Appendix 9.9).
+    """Inputs (N, 4) of a gate, from logits (N, K), K > 1 (Appendix 9.9).
 
-    Args:
-        logits (Tensor): Logits (N, K) of two classes or more.
-
-    Returns:
-        Tensor: Highest probability, entropy, entropy of the squared and renormalised
-        probabilities, and margin between the two highest probabilities, (N, 4).
+    Highest probability, entropy, entropy of the squared and renormalised probabilities,
+    and margin between the two highest probabilities.
     """
     best, second = logits.softmax(dim=1).topk(2, dim=1).values.unbind(dim=1)
     # Squared and renormalised, probabilities are those of twice the logits.
-    return torch.stack(
-        [best, _entropy(logits), _entropy(2 * logits), best - second], dim=1
-    )
+    statistics = best, _entropy(logits), _entropy(2 * logits), best - second
+    return torch.stack(statistics, dim=1)
 
 
 def _entropy(logits: Tensor) -> Tensor:
@@ -40,11 +30,10 @@ def _entropy(logits: Tensor) -> Tensor:
 
 
 def exit_distribution(gates: Tensor) -> Tensor:
-    """The probability of each exit, P(G = l) of Eq. 7 and 8.
+    """P(G = l), (M, N), from outputs (M − 1, N) of the gates in [0, 1]; it sums to 1.
 
-    From outputs (M − 1, N) of the gates, in [0, 1], probabilities (M, N) that sum to 1
-    over the exits. The remainder at an exit is 1 less the probabilities of the exits
-    before it: less the gates' own outputs, as Eq. 8 is written, it could be negative.
+    Eq. 7 and 8, but the remainder is 1 less the probabilities of the exits before; less
+    the gates' outputs, as Eq. 8 is written, it could be negative.
     """
     remaining, probabilities = torch.ones_like(gates[0]), []
     for gate in gates:
@@ -55,27 +44,23 @@ def exit_distribution(gates: Tensor) -> Tensor:
 
 @MODELS.register_module()
 class LearnedGatePolicy(Policy):
-    """A sample takes the first exit with P(E = l) > threshold.
+    """A sample takes the first exit with P(E = l) > threshold, else the last.
 
-    A gate is one linear layer and a sigmoid on statistics of its exit's logits.
-    ``mmdyn.JEIScheduleHook`` trains the gates. The last exit takes all samples that reach
-    it.
+    A gate is one linear layer and a sigmoid on statistics of its exit's logits, trained
+    by ``mmdyn.JEIScheduleHook``.
 
     Args:
         num_exits (int): Number of exits M, the last included.
-        thresholds (float | Mapping[str, float]): Thresholds of P(E = l), in [0, 1). A
-            mapping names several, each of which becomes an operating point; a single one
-            is named ``adaptive``.
+        thresholds (float | Mapping[str, float]): Thresholds of P(E = l), in [0, 1), by
+            the names of their operating points; a single one is named ``adaptive``.
         init_cfg (dict | None): Initialisation.
 
     Attributes:
-        gates (nn.ModuleList): A linear layer for each exit but the last.
-        class_weights (Tensor): Weights, in the training of each gate, of samples that
-            should stay and of samples that should exit; of shape (M − 1, 2).
+        class_weights (Tensor): Weights (M − 1, 2) of samples that should stay and that
+            should exit, in training.
 
     Raises:
-        ValueError: If there is no exit before the last, or a threshold lies outside
-            [0, 1).
+        ValueError: If there is one exit only, or a threshold lies outside [0, 1).
 
     Example:
         >>> policy = dict(
@@ -93,10 +78,11 @@ class LearnedGatePolicy(Policy):
         check_counts(num_exits=num_exits)
         if num_exits < 2:
             raise ValueError('gates need an exit before the last one, got 1 exit in all')
-        settings = {
-            name: dict(gate_threshold=_checked_threshold(name, value))
-            for name, value in named(thresholds).items()
-        }
+        thresholds = named(thresholds)
+        for name, value in thresholds.items():
+            if not (isinstance(value, Real) and 0 <= value < 1):
+                raise ValueError(f'threshold {name!r} must lie in [0, 1), got {value!r}')
+        settings = {n: dict(gate_threshold=float(t)) for n, t in thresholds.items()}
         super().__init__(num_exits, settings, init_cfg)
         self.gates = nn.ModuleList(nn.Linear(4, 1) for _ in range(num_exits - 1))
         self.register_buffer('class_weights', torch.ones(num_exits - 1, 2))
@@ -105,13 +91,12 @@ class LearnedGatePolicy(Policy):
     def decision_macs(num_classes: int) -> int:
         """Multiply-adds of a gate by the paper's count (Tables 2 and 3): 9 K + 6.
 
-        Nearly all are element-wise, in the statistics, which counters of matrix products
-        such as ``mmdyn.CostMeter`` leave out.
+        Most are element-wise, in the statistics; ``mmdyn.CostMeter`` leaves them out.
         """
         return 9 * num_classes + 6
 
     def gate_logits(self, logits: Tensor, exit: int, frozen: bool = False) -> Tensor:
-        """The gate logits (N,) of an exit, given its index from 0 and its logits (N, K).
+        """Gate logits (N,) of an exit, by its index from 0 and its logits (N, K).
 
         If ``frozen``, gradients reach the exit's logits but not the gate.
         """
@@ -123,25 +108,13 @@ class LearnedGatePolicy(Policy):
         statistics = uncertainty_statistics(logits.to(precision))
         return linear(statistics, weight, bias)[:, 0].to(precision)
 
-    def forward(
-        self, logits: Tensor, exit: int, point: OperatingPoint, remaining: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """As in the base; carried is 1 less the probabilities of the exits before.
-
-        Points found by a search, the baseline, compare confidences instead.
-        """
-        if 'thresholds' in point.settings:
+    def forward(self, logits, exit, point, remaining=None):
+        """Decide; what is carried is 1 less the probabilities of the exits before."""
+        if 'thresholds' in point.settings:  # the baseline, found by a search
             return super().forward(logits, exit, point)
         gate = self.gate_logits(logits, exit).sigmoid()
-        if remaining is None:
-            remaining = torch.ones_like(gate)
+        remaining = torch.ones_like(gate) if remaining is None else remaining
         probability = torch.minimum(gate, remaining)
         # P(E = l) of Eq. 4, without a division: the remainder here is above 0.
         leaves = probability > point.settings['gate_threshold'] * remaining
         return leaves, remaining - probability
-
-
-def _checked_threshold(name: str, value) -> float:
-    if not (isinstance(value, Real) and 0 <= value < 1):
-        raise ValueError(f'gate threshold {name!r} must lie in [0, 1), got {value!r}')
-    return float(value)

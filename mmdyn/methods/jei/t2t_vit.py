@@ -1,12 +1,11 @@
 """Tokens-to-Token ViT, Yuan et al., ICCV 2021, with performer layers in tokens-to-token.
 
-The backbone of JEI-DNN (Regol et al., ICLR 2024) and of the published T2T-ViT-7 to -24,
-whose weights ``tools/model_converters/t2t_vit.py`` converts. mmpretrain has the one with
-transformer layers there; all the rest is mmpretrain's.
+The backbone of JEI-DNN and of the published T2T-ViT-7 to -24, whose weights
+``tools/model_converters/t2t_vit.py`` converts; mmpretrain's has transformer layers there.
 """
 
 from mmpretrain.models.backbones import T2T_ViT
-from torch.nn import functional
+from torch.nn.functional import scaled_dot_product_attention
 
 from mmdyn.methods.jei.token_performer import TokenPerformer
 from mmdyn.registry import MODELS
@@ -20,8 +19,8 @@ class T2TViT(T2T_ViT):
     Gives the class token (N, C) after the last layer and its norm. For images of another
     size than ``img_size`` the position embedding is resized.
 
-    mmpretrain's T2T_ViT multiplies q·k by √d, d being the channels of a head, instead of
-    dividing it; here it is divided, as in the code of the published weights.
+    mmpretrain's T2T_ViT multiplies q·k by √d, d being the channels of a head; here it is
+    divided by √d, as in the code of the published weights.
 
     Args:
         arch (str | dict): Number of layers, ``'7'``, ``'10'``, ``'12'``, ``'14'``,
@@ -45,20 +44,13 @@ class T2TViT(T2T_ViT):
     """
 
     arch_settings = {
-        name: dict(
+        str(depth): dict(
             embed_dims=width,
-            num_layers=int(name),
-            num_heads=heads,
-            feedforward_channels=ratio * width,
+            num_layers=depth,
+            num_heads=width // 64,
+            feedforward_channels=width * (2 if depth < 14 else 3),
         )
-        for name, width, heads, ratio in (
-            ('7', 256, 4, 2),
-            ('10', 256, 4, 2),
-            ('12', 256, 4, 2),
-            ('14', 384, 6, 3),
-            ('19', 448, 7, 3),
-            ('24', 512, 8, 3),
-        )
+        for depth, width in {7: 256, 10: 256, 12: 256, 14: 384, 19: 448, 24: 512}.items()
     }
 
     def __init__(
@@ -74,46 +66,37 @@ class T2TViT(T2T_ViT):
             dict(type='Constant', layer='LayerNorm', val=1.0, bias=0.0),
         ],
     ):
-        settings = self._settings_of(arch)
+        layers = self._settings_of(arch)
         check_counts(img_size=img_size, in_channels=in_channels)
         if img_size < 16:
-            raise ValueError(
-                f'img_size must be 16 or more, the pixels of a token along one side, got '
-                f'{img_size}'
-            )
+            raise ValueError(f'img_size must be 16 or more, one token, got {img_size}')
         super().__init__(
             img_size=img_size,
             in_channels=in_channels,
-            embed_dims=settings['embed_dims'],
-            num_layers=settings['num_layers'],
+            embed_dims=layers['embed_dims'],
+            num_layers=layers.pop('num_layers'),
             drop_rate=drop_rate,
             drop_path_rate=drop_path_rate,
             t2t_cfg=dict(token_dims=token_dims),
-            layer_cfgs=dict(
-                num_heads=settings['num_heads'],
-                feedforward_channels=settings['feedforward_channels'],
-            ),
+            layer_cfgs=layers,
             init_cfg=init_cfg,
         )
-        tokens_to_token = self.tokens_to_token
-        tokens_to_token.attention1 = TokenPerformer(in_channels * 7 * 7, token_dims)
-        tokens_to_token.attention2 = TokenPerformer(token_dims * 3 * 3, token_dims)
-        for layer in self.encoder:
-            # Torch's own divides by √d.
-            attention = functional.scaled_dot_product_attention
-            layer.attn.scaled_dot_product_attention = attention
+        self.tokens_to_token.attention1 = TokenPerformer(in_channels * 7 * 7, token_dims)
+        self.tokens_to_token.attention2 = TokenPerformer(token_dims * 3 * 3, token_dims)
+        for layer in self.encoder:  # torch's own divides by √d
+            layer.attn.scaled_dot_product_attention = scaled_dot_product_attention
 
     def _settings_of(self, arch: str | dict) -> dict[str, int]:
         if not isinstance(arch, dict):
             check_choice('arch', arch, tuple(self.arch_settings))
-            return self.arch_settings[arch]
+            return dict(self.arch_settings[arch])
         needed = set(self.arch_settings['7'])
         if set(arch) != needed:
             raise ValueError(f'arch needs the keys {sorted(needed)}, got {sorted(arch)}')
         check_counts(**arch)
-        if arch['embed_dims'] % arch['num_heads']:
+        width, heads = arch['embed_dims'], arch['num_heads']
+        if width % heads:
             raise ValueError(
-                f'embed_dims must be a multiple of num_heads, got {arch["embed_dims"]} '
-                f'and {arch["num_heads"]}'
+                f'embed_dims must be a multiple of num_heads, got {width} and {heads}'
             )
-        return arch
+        return dict(arch)

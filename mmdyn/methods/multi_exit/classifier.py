@@ -4,53 +4,45 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from mmpretrain.models import ClsHead, ImageClassifier
-from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from mmdyn.methods.multi_exit.execution import run_to_exits
 from mmdyn.methods.multi_exit.exits import build_exit
-from mmdyn.methods.multi_exit.model import MultiExitModel
-from mmdyn.methods.multi_exit.objectives import SumOfExits
+from mmdyn.methods.multi_exit.model import MultiExitModel, SumOfExits
 from mmdyn.methods.multi_exit.training_phases import TrainingPhase
 from mmdyn.models.stages import Walk
 from mmdyn.registry import MODELS
 from mmdyn.utils.eval_mode import eval_mode
-from mmdyn.utils.validation import check_choice
 
 
 @MODELS.register_module()
 class MultiExitClassifier(MultiExitModel, ImageClassifier):
     """mmpretrain's ``ImageClassifier`` with exits along its backbone.
 
-    Backbone, neck and head keep the names of the stock classifier, so a stock checkpoint
-    fills all three; neck and head are the last exit. All exits are trained together
-    (Lin et al., Eq. 2). In inference, samples that exit leave the batch, later stages see
-    only the rest, and once no samples remain no further stage runs.
+    Backbone, neck and head, the last exit, keep their names, so a stock checkpoint fills
+    them. All exits are trained together (Lin et al., Eq. 2). In inference, samples that
+    exit leave the batch, and once no samples remain no further stage runs.
 
-    Its operating points are ``exit=1`` to ``exit=M``, at which all samples take that exit
-    and no other exit is computed, and those of the policy. Predictions carry
-    ``exit_index``, the number (from 1) of the exit that they come from.
+    Its operating points are ``exit=1`` to ``exit=M``, at which no other exit is computed,
+    and those of the policy. Predictions carry ``exit_index``, the number (from 1) of
+    their exit.
 
     Args:
-        exits (Sequence[dict] | dict): Configs of the earlier exits from first to last. In
-            each, ``stage`` is the number (from 1) of the stage that the exit follows;
-            channels and classes are filled in where they are missing. One config with
-            ``levels``, say ``(4, 3, 2)``, stands for an exit of each level after the last
-            stages but one.
-        policy (dict | nn.Module | None): Config of the policy, for example
-            ``mmdyn.ConfidencePolicy``. ``None``: only fixed exits, and points found by a
-            search of thresholds.
-        distillation (dict | nn.Module | None): Config of an objective in place of the sum
-            of the exits' losses, for example ``mmdyn.MultiExitDistillation``.
-        cut (str): What exits can follow and ``'stage'`` counts: ``'stage'``, or each
-            residual ``'block'`` of a ResNet.
+        exits (Sequence[dict] | dict): Configs of the earlier exits in order, with the
+            number (from 1) of the ``stage`` that each follows; channels and classes are
+            filled in. One config with ``levels``, say ``(4, 3, 2)``, stands for an exit
+            of each level after the last stages but one.
+        policy (dict | nn.Module | None): For example ``mmdyn.ConfidencePolicy``.
+            ``None``: fixed exits and found thresholds.
+        distillation (dict | nn.Module | None): Objective in place of the sum of the
+            exits' losses, for example ``mmdyn.MultiExitDistillation``.
+        cut (str): What exits follow: ``'stage'``, or a residual ``'block'`` of a ResNet.
         **stock: Arguments of ``ImageClassifier``: a ``backbone`` that
-            ``cut_into_stages`` knows, the ``head`` of the last exit, a ``ClsHead``, whose
-            loss serves all exits, its ``neck`` and others.
+            ``cut_into_stages`` knows, a ``ClsHead``, whose loss serves all exits, …
 
     Raises:
-        ValueError: If exits are missing, out of order, after no stage or of another
-            number of classes than the head, or two operating points have one name.
+        ValueError: If exits are missing, out of order, after no stage or of other classes
+            than the head, or two operating points have one name.
     """
 
     def __init__(
@@ -70,9 +62,7 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
                 f'head must be a classification head with num_classes, for example '
                 f'LinearClsHead, got {type(self.head).__name__}'
             )
-        check_choice('cut', cut, ('stage', 'block'))
-        self.cut = cut
-        stages, exits = self.place_exits(exits)
+        stages, exits = self.place_exits(exits, cut)
         self.exits = nn.ModuleList(
             build_exit(cfg, stages[number - 1], stages[-2], self.num_classes)
             for cfg, number in zip(exits, self.exit_stages)
@@ -99,20 +89,13 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
         """Logits (N, K) of images (N, C, H, W), and the number (N,) of their exits."""
         return run_to_exits(self, inputs)
 
-    def forward(
-        self,
-        inputs: Tensor,
-        data_samples: list[DataSample] | None = None,
-        mode: str = 'tensor',
-    ):
+    def forward(self, inputs: Tensor, data_samples: list | None = None, mode='tensor'):
         """As in ``ImageClassifier``; ``mode='tensor'`` gives logits (N, K)."""
         if mode == 'tensor':
             return self.infer(inputs)[0]
         return super().forward(inputs, data_samples, mode)
 
-    def predict(
-        self, inputs: Tensor, data_samples: list[DataSample] | None = None
-    ) -> list[DataSample]:
+    def predict(self, inputs: Tensor, data_samples: list | None = None) -> list:
         """As in ``ImageClassifier``, with ``exit_index`` in each sample."""
         logits, exits = self.infer(inputs)
         predictions = self.head._get_predictions(logits, data_samples)
@@ -120,15 +103,11 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
             prediction.set_field(exit, 'exit_index', dtype=int)
         return predictions
 
-    def losses_of_exits(
-        self, inputs: Tensor, data_samples: list[DataSample]
-    ) -> dict[str, Tensor]:
+    def losses_of_exits(self, inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
         """The head's losses of each exit in training, with names like ``exit1.loss``."""
         return self.losses_of_logits(self.training_logits(inputs), data_samples)
 
-    def losses_of_logits(
-        self, logits: dict[int, Tensor], data_samples: list[DataSample]
-    ) -> dict[str, Tensor]:
+    def losses_of_logits(self, logits: dict[int, Tensor], data_samples: list) -> dict:
         """As :meth:`losses_of_exits`, given the logits by the exit's index from 0."""
         return {
             f'exit{exit + 1}.{name}': value
@@ -139,9 +118,9 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
     def training_logits(self, inputs: Tensor) -> dict[int, Tensor]:
         """Logits of the exits in training; nothing after the last of them runs."""
         exits, frozen_parts = self.training_phase
-        logits = {}
-        walk = Walk(self.parts(range(exits[-1] + 1)), inputs)
-        for exit in range(exits[-1] + 1):
+        numbers = range(exits[-1] + 1)
+        walk, logits = Walk(self.parts(numbers), inputs), {}
+        for exit in numbers:
             frozen = exit < frozen_parts
             with self.trunk_frozen() if frozen else nullcontext():
                 features = next(walk)

@@ -4,51 +4,39 @@ A Closer Look at Branch Classifiers of Multi-exit Architectures, Lin et al., sec
 and V-G, Figs. 12 and 13.
 """
 
-import sys
-from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
+import argparse
+from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
-import torch
 from mmengine.config import Config
-from mmengine.runner import Runner
 
-from mmdyn.engine.runner import build_runner, refuse_empty_dataset, require_settings
-from mmdyn.evaluation.tables import Column, number_column, print_table, write_table
-from mmdyn.operating_point import DENSE
+from mmdyn.engine.build import read_config
+from mmdyn.engine.runner import build_runner, load_config, require_settings
+from mmdyn.evaluation.point_result import PointResult
 from mmdyn.visualization.style import add_legend, finish, new_figure
 
 
-def study_config(
-    cfg: Config,
-    checkpoint: str,
-    baseline: Config,
-    baseline_checkpoint: str,
-    layers: Sequence[int],
-    epochs: int,
-) -> Config:
-    """Change the multi-exit network's config into that of the study.
+def study_config(args: argparse.Namespace) -> Config:
+    """The multi-exit network's config, changed into that of the study.
 
-    It keeps the data and has the paper's schedule (section V-A) for some epochs.
-
-    Raises:
-        ValueError: If training or test data are missing.
+    It keeps the data and has the paper's schedule (section V-A). ``args`` are those of
+    tools/analysis_tools/knowledge_consistency.py.
     """
+    cfg, epochs = load_config(args), args.epochs
     needed = ('train_dataloader', 'test_dataloader', 'test_evaluator')
     require_settings(cfg, 'the tool needs', *needed)
     cfg.model = dict(
         type='mmdyn.KnowledgeConsistency',
         multi_exit=_model_config(cfg),
-        multi_exit_checkpoint=checkpoint,
-        baseline=_model_config(baseline),
-        baseline_checkpoint=baseline_checkpoint,
-        layers=layers,
+        multi_exit_checkpoint=args.checkpoint,
+        baseline=_model_config(read_config(args.baseline_config)),
+        baseline_checkpoint=args.baseline_checkpoint,
+        layers=args.layers,
     )
-    cfg.optim_wrapper = dict(
-        optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=1e-4)
-    )
+    sgd = dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=1e-4)
+    cfg.optim_wrapper = dict(optimizer=sgd)
     cfg.param_scheduler = dict(type='StepLR', step_size=3, gamma=0.1, by_epoch=True)
     # val_begin is out of reach: the test comes after the training.
     cfg.train_cfg = dict(by_epoch=True, max_epochs=epochs, val_begin=epochs + 1)
@@ -72,107 +60,52 @@ def _model_config(cfg: Config) -> dict:
     return settings
 
 
-def run_seed(cfg: Config, seed: int, folder: Path) -> tuple[str, dict[str, float]]:
-    """Train and test once; the name of the first metric, and its values by point."""
+def run_seed(cfg: Config, seed: int, folder: Path) -> list[PointResult]:
+    """Train and test once; a result for each operating point, the baseline's last."""
     cfg.work_dir = str(folder / f'seed_{seed}')
     cfg.experiment_name = f'knowledge_consistency_seed_{seed}'
     cfg.randomness = dict(seed=seed)
-    # A job of several processes is set up once, with the first seed.
-    started = torch.distributed.is_initialized()
-    with redirect_stdout(sys.stderr):  # the logger's
-        runner = Runner.from_cfg(cfg) if started else build_runner(cfg)
-    for name in ('train_dataloader', 'val_dataloader'):
-        refuse_empty_dataset(runner, name)
+    runner = build_runner(cfg, 'train_dataloader', 'val_dataloader')
     runner.train()
     runner.val()
-    results = runner.val_loop.results
-    metric = next(iter(results[-1].metrics))
-    return metric, {result.name: result.score(metric) for result in results}
+    return runner.val_loop.results
 
 
 class ConsistencyStudy:
-    """Scores of all reconstructions over the seeds, beside the baseline's.
+    """Scores (reconstructions, seeds) by the first metric, beside the baseline's.
 
-    Args:
-        scores (Sequence[Mapping[str, float]]): Scores by operating point, for each seed.
-        layers (Sequence[int]): Numbers of non-linear layers.
-        metric (str): Name of the score.
+    Sample standard deviations are over the seeds; those of one seed are ``None``.
     """
 
-    def __init__(
-        self, scores: Sequence[Mapping[str, float]], layers: Sequence[int], metric: str
-    ):
-        self.metric = metric
-        self.baseline = scores[0][DENSE.name]
-        stages = range(1, (len(scores[0]) - 1) // len(layers) + 1)
-        self.stages, self.layers = zip(*((i, n) for i in stages for n in layers))
-        places = list(zip(self.stages, self.layers))
-        self.scores = np.array(
-            [[seed[f'stage={i},layers={n}'] for seed in scores] for i, n in places]
-        )
+    def __init__(self, results: Sequence[Sequence[PointResult]]):
+        *reconstructed, baseline = results[0]
+        self.metric = next(iter(baseline.metrics))
+        self.baseline = baseline.score(self.metric)
+        self.stages = tuple(each.settings['stage'] for each in reconstructed)
+        self.layers = tuple(each.settings['layers'] for each in reconstructed)
+        scores = [[each.score(self.metric) for each in seed[:-1]] for seed in results]
+        self.scores = np.array(scores).T
         self.means = self.scores.mean(axis=1)
-        # Sample standard deviations over the seeds; one seed has none.
-        self.deviations = [None] * len(places)
-        if len(scores) > 1:
+        self.deviations = [None] * len(reconstructed)
+        if len(results) > 1:
             self.deviations = self.scores.std(axis=1, ddof=1)
 
-    def print(self) -> None:
-        means = [
-            f'{mean:.2f}' if deviation is None else f'{mean:.2f} ± {deviation:.2f}'
-            for mean, deviation in zip(self.means, self.deviations)
-        ]
-        columns = [
-            number_column('stage', '', self.stages, 0),
-            number_column('N', '', self.layers, 0),
-            Column(self.metric, '', means, justify='right'),
-            number_column('baseline', '', [self.baseline] * len(means), 2),
-        ]
-        caption = (
-            f'{self.metric} of the plain network with reconstructed features, mean ± '
-            f'standard deviation over {self.scores.shape[1]} seeds; baseline: with its '
-            f'own.'
-        )
-        print_table(columns, 'Knowledge consistency', caption)
-
-    def write(self, folder: Path) -> list[Path]:
-        """Write ``knowledge_consistency.csv`` and ``.png``."""
-        columns = [
-            Column('', 'stage', self.stages),
-            Column('', 'layers', self.layers),
-            Column('', f'{self.metric}_mean', self.means),
-            Column('', f'{self.metric}_std', self.deviations),
-            Column('', 'baseline', [self.baseline] * len(self.means)),
-        ]
-        for seed, scores in enumerate(self.scores.T):
-            columns.append(Column('', f'seed_{seed}', scores))
-        table = write_table(columns, folder / 'knowledge_consistency.csv')
-        picture = table.with_suffix('.png')
-        self._draw(picture)
-        return [table, picture]
-
-    def _draw(self, path: Path) -> None:
+    def draw(self, path: Path) -> None:
         """Draw the score against N, a panel for each stage (Figs. 12 and 13)."""
         number = self.stages[-1]
         figure = new_figure(2.6 * number + 0.8, 3)
         panels = figure.subplots(1, number, sharey=True, squeeze=False)[0]
         rows = sorted(zip(self.stages, self.layers, self.means, self.deviations))
+        line = dict(fmt='o-', color='black', capsize=3)
+        line['label'] = 'reconstructed, mean ± standard deviation'
         for stage, axes in enumerate(panels, 1):
             axes.axhline(self.baseline, color='0.5', lw=1, ls='--', label='baseline')
             _, layers, means, deviations = zip(*(row for row in rows if row[0] == stage))
-            axes.errorbar(
-                layers,
-                means,
-                [deviation or 0 for deviation in deviations],
-                fmt='o-',
-                color='black',
-                capsize=3,
-                label='reconstructed, mean ± standard deviation',
-            )
+            axes.errorbar(layers, means, [each or 0 for each in deviations], **line)
             axes.set_title(f'Stage {stage}', fontsize=9)
             axes.set_xticks(layers)
             finish(axes, xlabel='Non-linear layers N')
         unit = ' (%)' if 'accuracy' in self.metric else ''
         panels[0].set_ylabel(f'{self.metric}{unit}')
-        handles, labels = panels[0].get_legend_handles_labels()
-        add_legend(figure, ncols=2, handles=handles, labels=labels)
+        add_legend(figure, ncols=2, handles=panels[0].get_legend_handles_labels()[0])
         figure.savefig(path)

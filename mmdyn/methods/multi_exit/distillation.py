@@ -1,10 +1,6 @@
-"""Distillation between exits: each learns from one exit, all of them or another network.
+"""Distillation of exits by exits or another network (Lin et al., III-B and Table V)."""
 
-A Closer Look at Branch Classifiers of Multi-exit Architectures, Lin et al., section III-B
-and Table V.
-"""
-
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from mmengine.registry import MODELS as MMENGINE_MODELS
@@ -22,7 +18,7 @@ def weighted_ensemble(logits: Tensor) -> Tensor:
     return torch.tensordot(weights / weights.sum(), logits, dims=1)
 
 
-OWN_TEACHERS: dict[str, Callable[[Tensor], Tensor]] = dict(
+OWN_TEACHERS = dict(
     wed=weighted_ensemble,
     med=lambda logits: logits.mean(0),
     ofa=lambda logits: logits[-1],
@@ -31,24 +27,19 @@ OWN_TEACHERS: dict[str, Callable[[Tensor], Tensor]] = dict(
 
 @MODELS.register_module()
 class MultiExitDistillation(nn.Module):
-    """Objective with a loss between each exit and a teacher (Lin et al., Eq. 3).
+    """Objective with a loss between each exit and a teacher (Eq. 3).
 
     The loss of all exits is λ Σ CE_i + τ² (1 − λ) Σ KL_i; the teacher gets no gradients.
 
     Args:
         teacher (str): ``'wed'``: the ensemble of all exits, weighted by their number;
-            ``'med'``: their mean; ``'ofa'``: the last exit; ``'dk'``: another network,
-            the paper's dark knowledge.
+            ``'med'``: their mean; ``'ofa'``: the last exit; ``'dk'``: another network.
         weight (float): λ, in [0, 1], the weight of the cross-entropies.
-        temperature (float): τ.
-        model (dict | None): For ``'dk'``, the config of the teacher: a classifier that
-            takes images as the student's preprocessor leaves them.
-        checkpoint (str | None): For ``'dk'``, its weights. They are read when training
-            begins and are in no checkpoint of the student.
-
-    Raises:
-        ValueError: For another teacher, a weight or temperature out of range, ``'dk'``
-            without a model and a checkpoint, or the others with one.
+        temperature (float): τ, above 0.
+        model (dict | None): For ``'dk'`` alone, the config of the teacher: a classifier
+            of images as the student's preprocessor leaves them.
+        checkpoint (str | None): For ``'dk'`` alone, its weights. They are read when
+            training begins and are in no checkpoint of the student.
 
     Example:
         >>> distillation = dict(type='mmdyn.MultiExitDistillation', teacher='wed')
@@ -71,18 +62,13 @@ class MultiExitDistillation(nn.Module):
             raise ValueError(f'weight must lie in [0, 1], got {weight!r}')
         if not temperature > 0:
             raise ValueError(f'temperature must be above 0, got {temperature!r}')
+        needed = teacher == 'dk'
         given = dict(model=model, checkpoint=checkpoint)
-        wrong = [
-            name for name, value in given.items() if (value is None) == (teacher == 'dk')
-        ]
-        if wrong:
-            needs = 'needs' if teacher == 'dk' else 'has no use for'
+        if wrong := [name for name, value in given.items() if (value is None) == needed]:
+            needs = 'needs' if needed else 'has no use for'
             raise ValueError(f'teacher={teacher!r} {needs} {" and ".join(wrong)}')
-        self.teacher = teacher
-        self.weight = weight
-        self.temperature = temperature
-        self.model = model
-        self.checkpoint = checkpoint
+        self.teacher, self.model, self.checkpoint = teacher, model, checkpoint
+        self.weight, self.temperature = weight, temperature
         # In a list, so that the student's parameters, checkpoints and modes leave it out.
         self._network: list[nn.Module] = []
 
@@ -97,8 +83,7 @@ class MultiExitDistillation(nn.Module):
         """As of ``SumOfExits``: λ CE_i, and ``exit1.loss_distillation`` and so on."""
         logits = model.training_logits(inputs)
         losses = scaled_losses(model.losses_of_logits(logits, data_samples), self.weight)
-        terms = self(list(logits.values()), inputs)
-        for exit, term in zip(logits, terms):
+        for exit, term in zip(logits, self(list(logits.values()), inputs)):
             losses[f'exit{exit + 1}.loss_distillation'] = term
         return losses
 
@@ -116,9 +101,7 @@ class MultiExitDistillation(nn.Module):
             return OWN_TEACHERS[self.teacher](torch.stack(list(logits)).float())
         self.init_weights()
         target = self._network[0].to(images.device)(images, mode='tensor')
-        if target.shape != logits[0].shape:
-            raise ValueError(
-                f'the teacher gives logits {tuple(target.shape)}, the exits '
-                f'{tuple(logits[0].shape)}'
-            )
+        theirs, ours = tuple(target.shape), tuple(logits[0].shape)
+        if theirs != ours:
+            raise ValueError(f'the teacher gives logits {theirs}, the exits {ours}')
         return target

@@ -9,43 +9,29 @@ from torch.nn.functional import logsigmoid
 
 from mmdyn.models.stages import Walk, cuttable, take
 
-Finish = Callable[[int, Tensor], Tensor]
-
-
-def _unchanged(exit: int, logits: Tensor) -> Tensor:
-    return logits
-
 
 def run_to_exits(
-    model, inputs: Tensor, finish: Finish = _unchanged
+    model, inputs: Tensor, finish: Callable = lambda exit, logits: logits
 ) -> tuple[Tensor, Tensor]:
-    """Run images at the active operating point.
+    """Run images (N, C, H, W) through a ``MultiExitModel`` at its operating point.
 
-    Args:
-        model (MultiExitModel): The model.
-        inputs (Tensor): Images of shape (N, C, H, W).
-        finish (Callable): Maps an exit's index, from 0, and its logits to logits of one
-            size for all exits.
-
-    Returns:
-        tuple[Tensor, Tensor]: Logits (N, K, …) and the number (N,), from 1, of the exit
-        that each image took.
+    Returns logits (N, K, …) and the number (N,), from 1, of the exit that each image
+    took. ``finish`` maps an exit's index, from 0, and its logits to those of one size.
     """
     settings = model.operating_point.settings
     if 'exit' not in settings:
         return _run_adaptively(model, inputs, finish)
     exit = settings['exit'] - 1
     parts = model.parts([exit], settings)
-
-    def logits_of_one_draw() -> Tensor:
-        return finish(exit, model.logits_at(exit, next(Walk(parts, inputs))))
-
-    draws = cuttable(model.backbone).draws
-    logits = average_of_draws([logits_of_one_draw() for _ in range(draws)])
+    draws = [
+        finish(exit, model.logits_at(exit, next(Walk(parts, inputs))))
+        for _ in range(cuttable(model.backbone).draws)
+    ]
+    logits = average_of_draws(draws)
     return logits, torch.full((len(logits),), exit + 1, device=logits.device)
 
 
-def _run_adaptively(model, inputs: Tensor, finish: Finish) -> tuple[Tensor, Tensor]:
+def _run_adaptively(model, inputs: Tensor, finish: Callable) -> tuple[Tensor, Tensor]:
     point = model.operating_point
     waiting = torch.arange(len(inputs), device=inputs.device)  # indices of the images
     logits, places, exits, carried = [], [], [], None
@@ -68,10 +54,7 @@ def _run_adaptively(model, inputs: Tensor, finish: Finish) -> tuple[Tensor, Tens
 
 
 def average_of_draws(draws: list[Tensor]) -> Tensor:
-    """Logits whose class probabilities are the mean over several draws.
-
-    Each gives logits (N, K, …), of one class against the rest if K is 1.
-    """
+    """Logits (N, K, …) of mean class probabilities; K = 1: one class against the rest."""
     if len(draws) == 1:
         return draws[0]
     logits = torch.stack(draws)

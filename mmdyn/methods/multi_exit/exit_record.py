@@ -13,13 +13,9 @@ from mmdyn.methods.multi_exit.policies import confidence
 
 @dataclass(frozen=True)
 class ExitRecord:
-    """Confidence and correctness of every exit on every image.
+    """Confidences (M − 1, N) of the exits but the last, and correctness (M, N) of all.
 
-    Args:
-        confidences (np.ndarray): Of each exit but the last, (M − 1, N).
-        correct (np.ndarray): Whether each exit's prediction is right, (M, N).
-        macs (np.ndarray): MACs of an image that takes each exit, (M,): the backbone
-            up to there, that exit and all before it.
+    ``macs`` (M,) of an image that takes each exit include all exits before it.
     """
 
     confidences: np.ndarray
@@ -36,11 +32,9 @@ class ExitRecord:
 
 
 def run_all_exits(model, images: Tensor) -> tuple[list[Tensor], np.ndarray]:
-    """Run every exit of a model on all images (N, C, H, W) and count what runs.
+    """Logits (N, K) of each exit for images (N, C, H, W), and the executed MACs (2, M).
 
-    Returns:
-        tuple[list[Tensor], np.ndarray]: Logits (N, K) of each exit, and the MACs of the
-        part of the backbone before each exit and of the exit itself, (2, M).
+    The MACs are those of the part of the backbone before each exit, and of the exit.
     """
     logits, macs = [], np.zeros((2, model.num_exits))
     walk = model.walk(images)
@@ -55,10 +49,7 @@ def run_all_exits(model, images: Tensor) -> tuple[list[Tensor], np.ndarray]:
 
 @torch.no_grad()
 def record_exits(model, batches: Iterable) -> ExitRecord:
-    """Run every exit of a classifier, in evaluation mode, once on every image.
-
-    ``batches`` are those of its dataloader, with one label per image.
-    """
+    """Run every exit of a classifier, in evaluation mode, on all images of batches."""
     confidences, correct, macs = [], [], np.zeros(model.num_exits)
     for batch in batches:
         data = model.data_preprocessor(batch, False)
@@ -66,16 +57,13 @@ def record_exits(model, batches: Iterable) -> ExitRecord:
         labels = torch.cat([s.gt_label for s in data['data_samples']]).to(images.device)
         if len(labels) != len(images):
             raise ValueError(
-                f'thresholds are searched with one label an image, got {len(labels)} '
+                f'thresholds are searched with one label per image, got {len(labels)} '
                 f'labels of {len(images)} images'
             )
         logits, executed = run_all_exits(model, images)
         macs += executed.sum(axis=0)
-        answers = torch.stack([each.argmax(dim=1) for each in logits])
-        sureness = torch.stack([confidence(each) for each in logits[:-1]])
-        confidences.append(sureness.float().cpu())
-        correct.append((answers == labels).cpu())
-    correct = torch.cat(correct, dim=1).numpy()
-    return ExitRecord(
-        torch.cat(confidences, dim=1).numpy(), correct, macs.cumsum() / correct.shape[1]
-    )
+        early = torch.stack([confidence(each) for each in logits[:-1]])
+        confidences.append(early.float().cpu())
+        correct.append((torch.stack(logits).argmax(dim=2) == labels).cpu())
+    confidences, correct = (torch.cat(x, dim=1).numpy() for x in (confidences, correct))
+    return ExitRecord(confidences, correct, macs.cumsum() / correct.shape[1])

@@ -15,55 +15,39 @@ def draw_exit_shares(
 ) -> None:
     """Draw a row for each operating point (Lin et al., Figs. 9 and 10).
 
-    On the left the share of each class's samples that take each exit, stacked from exit 1
-    up, classes sorted by their share at exit 1. On the right the accuracy of each class
-    against that share. Classes without samples are left out.
-
-    Args:
-        shares (Mapping[str, np.ndarray]): By point, shares (K, M) in [0, 1] of K classes
-            at M exits; NaN for a class without samples.
-        accuracies (Mapping[str, np.ndarray]): By point, accuracies (K) in [0, 1].
-        path (str | Path): The file; its suffix gives the format.
+    Left: the shares (K, M) of each class's samples at the exits, stacked, classes sorted
+    by their share at exit 1. Right: the accuracies (K) against that share. Classes of NaN
+    have no samples and are left out.
     """
     figure = new_figure(8, 3 * len(shares) + 0.4)
     rows = figure.subplots(len(shares), 2, squeeze=False)
     for (left, right), (name, of_classes) in zip(rows, shares.items()):
         present = ~np.isnan(of_classes[:, 0])
         _draw_shares(left, of_classes[present])
-        _draw_accuracies(right, of_classes[present, 0], accuracies[name][present])
+        first = 100 * of_classes[present, 0]
+        size = 5 if len(first) <= 100 else 2
+        right.plot(first, 100 * accuracies[name][present], 'o', ms=size, color='black')
+        right.set_xlim(-3, 103)
+        finish(right, ylabel='Accuracy of the class (%)')
         left.set_title(name, fontsize=9)
         right.set_title(name, fontsize=9)
-    rows[-1, 0].set_xlabel('Classes, sorted by their share at exit 1')
-    rows[-1, 1].set_xlabel('Samples of the class that take exit 1 (%)')
-    handles, labels = rows[0, 0].get_legend_handles_labels()
-    add_legend(figure, ncols=len(labels), handles=handles, labels=labels)
+    left.set_xlabel('Classes, sorted by their share at exit 1')
+    right.set_xlabel('Samples of the class that take exit 1 (%)')
+    handles, _ = left.get_legend_handles_labels()
+    add_legend(figure, ncols=len(handles), handles=handles)
     figure.savefig(path)
 
 
 def _draw_shares(axes, shares: np.ndarray) -> None:
     """Stack the shares (K, M) of classes; bars would be slow for a thousand classes."""
     order = np.argsort(-shares[:, 0], kind='stable')
-    tops = 100 * shares[order].cumsum(axis=1)
-    edges = np.arange(len(shares) + 1)
-    bottom = np.zeros(len(shares))
-    for exit, shade in enumerate(shades(shares.shape[1], first=0.15, last=0.85)):
-        axes.stairs(
-            tops[:, exit],
-            edges,
-            baseline=bottom,
-            fill=True,
-            color=shade,
-            label=f'exit {exit + 1}',
-        )
-        bottom = tops[:, exit]
+    bottom, *tops = 100 * np.pad(shares[order], ((0, 0), (1, 0))).cumsum(axis=1).T
+    greys = shades(len(tops), first=0.15, last=0.85)
+    for exit, (top, grey) in enumerate(zip(tops, greys), 1):
+        band = dict(baseline=bottom, fill=True, color=grey, label=f'exit {exit}')
+        axes.stairs(top, np.arange(len(shares) + 1), **band)
+        bottom = top
     axes.set_xlim(0, len(shares))
     axes.set_ylim(0, 100)
     finish(axes, ylabel='Samples of the class (%)')
     axes.grid(False)
-
-
-def _draw_accuracies(axes, first_shares: np.ndarray, accuracies: np.ndarray) -> None:
-    size = 5 if len(accuracies) <= 100 else 2
-    axes.plot(100 * first_shares, 100 * accuracies, 'o', ms=size, color='black')
-    axes.set_xlim(-3, 103)
-    finish(axes, ylabel='Accuracy of the class (%)')

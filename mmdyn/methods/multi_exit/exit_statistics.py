@@ -6,9 +6,15 @@ V-C.2 and V-F, Figs. 5, 9 and 10.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from mmengine.evaluator import BaseMetric
+from mmengine.runner import Runner
+
+from mmdyn.engine.loss_hook import unwrapped
+from mmdyn.engine.runner import load_whole_checkpoint
+from mmdyn.operating_point import at_operating_point
 
 GROUP_FRACTIONS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
 """The paper's groups of 50 to 500 classes of 1,000 (Fig. 10)."""
@@ -16,13 +22,9 @@ GROUP_FRACTIONS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
 
 @dataclass(frozen=True)
 class ExitStatistics:
-    """Samples of each class that took each exit, and the correct ones among them.
+    """Samples (K, M) of K classes that took each of M exits, and the correct ones.
 
     Shares and accuracies lie in [0, 1]; they are NaN where there is no sample.
-
-    Args:
-        samples (np.ndarray): Integers (K, M) for K classes and M exits.
-        correct (np.ndarray): Integers (K, M).
     """
 
     samples: np.ndarray
@@ -37,24 +39,25 @@ class ExitStatistics:
         num_exits: int,
         num_classes: int,
     ) -> 'ExitStatistics':
-        """Count N samples by their exits, from 1, and classes, from 0.
-
-        Raises:
-            ValueError: If the three differ in length, or an exit or a class does not
-                exist.
-        """
-        exits, classes = np.asarray(exits, dtype=int), np.asarray(classes, dtype=int)
-        correct = np.asarray(correct, dtype=bool)
+        """Count N samples by their exits, from 1, and classes, from 0."""
         if not len(exits) == len(correct) == len(classes):
             raise ValueError(
                 f'exits, correct and classes must be of one length, got {len(exits)}, '
                 f'{len(correct)} and {len(classes)}'
             )
-        _check_within('exits', exits, 1, num_exits)
-        _check_within('classes', classes, 0, num_classes - 1)
+        exits, classes = np.asarray(exits, dtype=int), np.asarray(classes, dtype=int)
+        for name, values, lowest, highest in (
+            ('exits', exits, 1, num_exits),
+            ('classes', classes, 0, num_classes - 1),
+        ):
+            outside = {*values[(values < lowest) | (values > highest)].tolist()}
+            if outside:
+                raise ValueError(
+                    f'{name} must lie in {lowest}…{highest}, got {sorted(outside)}'
+                )
         counts = np.zeros((2, num_classes, num_exits), dtype=int)
         np.add.at(counts[0], (classes, exits - 1), 1)
-        np.add.at(counts[1], (classes, exits - 1), correct)
+        np.add.at(counts[1], (classes, exits - 1), np.asarray(correct, dtype=bool))
         return cls(*counts)
 
     @property
@@ -88,13 +91,8 @@ class ExitStatistics:
         return _ratio(self.correct.sum(1), self.samples.sum(1))
 
 
-@dataclass(frozen=True)
-class ClassGroup:
-    """A number of classes of which the most, or the fewest, samples take exit 1.
-
-    With the means over the classes, in [0, 1], of the share of their samples that take
-    exit 1 and of their accuracy (Fig. 10, left).
-    """
+class ClassGroup(NamedTuple):
+    """Means over classes of which the most, or the fewest, samples take exit 1."""
 
     most: bool
     classes: int
@@ -105,9 +103,8 @@ class ClassGroup:
 def class_groups(statistics: ExitStatistics) -> list[ClassGroup]:
     """Compare classes that exit early with those that exit late (Fig. 10, left).
 
-    Classes are sorted by their share at exit 1, and groups of 5 to 50 % of them taken
-    from either end, those of the lowest shares first, each from small to large. Classes
-    without samples are in no group.
+    Groups of 5 to 50 % of the classes that have samples: those of the lowest shares at
+    exit 1, from small groups to large, then those of the highest.
     """
     present = statistics.samples.sum(1) > 0
     shares = statistics.class_shares[present, 0]
@@ -115,59 +112,55 @@ def class_groups(statistics: ExitStatistics) -> list[ClassGroup]:
     sizes = sorted({max(1, round(f * len(shares))) for f in GROUP_FRACTIONS})
     return [
         ClassGroup(most, size, float(shares[best].mean()), float(accuracies[best].mean()))
-        for most, order in (
-            (False, np.argsort(shares, kind='stable')),
-            (True, np.argsort(-shares, kind='stable')),
-        )
+        for most, keys in ((False, shares), (True, -shares))
         for size in sizes
-        if len(best := order[:size])
+        if len(best := keys.argsort(kind='stable')[:size])
     ]
 
 
 class ExitStatisticsMetric(BaseMetric):
     """Share of the samples at each exit and accuracy on them, both in percent.
 
-    For predictions of one label with ``exit_index``, ``pred_label`` and ``gt_label``, as
-    of ``mmdyn.MultiExitClassifier``. The accuracy is NaN where no sample exits.
-
-    Attributes:
-        statistics (ExitStatistics | None): Counts of the latest evaluation, over all
-            ranks; on the main one only.
+    For predictions of one label with ``exit_index``, as of ``mmdyn.MultiExitClassifier``.
+    ``statistics`` are those of the latest evaluation, on the main rank.
     """
 
     default_prefix = 'exits'
 
     def __init__(self, num_exits: int, num_classes: int):
         super().__init__()
-        self.num_exits = num_exits
-        self.num_classes = num_classes
+        self.sizes = num_exits, num_classes
         self.statistics: ExitStatistics | None = None
 
     def process(self, data_batch, data_samples: Sequence[dict]) -> None:
-        """Keep exit, correctness and class of each sample."""
         for sample in data_samples:
             label = int(sample['gt_label'])
             correct = int(sample['pred_label']) == label
             self.results.append((int(sample['exit_index']), correct, label))
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Count the samples of all ranks."""
-        exits, correct, labels = zip(*results)
-        self.statistics = ExitStatistics.count(
-            exits, correct, labels, self.num_exits, self.num_classes
-        )
+        found = self.statistics = ExitStatistics.count(*zip(*results), *self.sizes)
         metrics = {}
-        columns = (self.statistics.shares, self.statistics.accuracies)
-        for exit, (share, accuracy) in enumerate(zip(*columns), 1):
+        for exit, (share, accuracy) in enumerate(zip(found.shares, found.accuracies), 1):
             metrics[f'share_{exit}'] = 100 * float(share)
             metrics[f'accuracy_{exit}'] = 100 * float(accuracy)
         return metrics
 
 
-def _check_within(name: str, values: np.ndarray, lowest: int, highest: int) -> None:
-    outside = sorted(set(values[(values < lowest) | (values > highest)].tolist()))
-    if outside:
-        raise ValueError(f'{name} must lie in {lowest}…{highest}, got {outside}')
+def measure_exits(runner: Runner, names: Sequence[str]) -> dict[str, ExitStatistics]:
+    """Run the test data at each point; the statistics by point, on the main rank."""
+    model = unwrapped(runner.model)
+    metric = ExitStatisticsMetric(model.num_exits, model.num_classes)
+    runner.test_evaluator.metrics.append(metric)
+    load_whole_checkpoint(runner)
+    results = {}
+    for name in names:
+        runner.logger.info(f'Operating point {name}')
+        with at_operating_point(model, name):
+            runner.test_loop.run()
+        results[name] = metric.statistics
+    runner.call_hook('after_run')
+    return results
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

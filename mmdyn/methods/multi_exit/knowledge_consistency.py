@@ -19,18 +19,14 @@ from mmdyn.models.stages import Stage, Walk, cut_into_stages, identity
 from mmdyn.operating_point import DENSE, DynamicModule, OperatingPoint
 from mmdyn.registry import MODELS
 from mmdyn.utils.checkpoints import load_checkpoint_strictly
+from mmdyn.utils.validation import check_choice
 
 
 def reconstruction(in_channels: int, out_channels: int, layers: int) -> nn.Sequential:
-    """F_N ∘ … ∘ F_0 of Eq. 4, with 3×3 convolutions.
+    """F_N ∘ … ∘ F_0 of Eq. 4, for N ``layers``, with 3×3 convolutions.
 
     F_0 is one convolution, each of F_1 to F_N a convolution, a batch norm and a ReLU, so
     that outputs are never negative if N ≥ 1. Height and width stay.
-
-    Args:
-        in_channels (int): Channels of the features to start from.
-        out_channels (int): Channels of the features to reconstruct.
-        layers (int): N.
     """
     linear = nn.Conv2d(in_channels, out_channels, 3, padding=1)
     others = [
@@ -44,15 +40,12 @@ def reconstruction(in_channels: int, out_channels: int, layers: int) -> nn.Seque
 class KnowledgeConsistency(DynamicModule, BaseModel):
     """Reconstructs the features of a plain network from those of one with exits.
 
-    Both networks are frozen. For each stage i but the last and each N of ``layers``, a
-    network F_N ∘ … ∘ F_0 learns, by the mean squared error, to map the features Z_i of
-    the multi-exit network to the baseline's features Z_i^b (Eq. 4). Its operating points
-    are ``stage=i,layers=N``, at which the reconstruction goes through the rest of the
-    baseline in the place of Z_i^b, and ``dense``, the plain network: the closer their
-    accuracies, the less the exits disrupted the backbone.
-
-    The frozen networks are no submodules: parameters, checkpoints and training mode leave
-    them out. Both get the same preprocessed images.
+    For each stage i but the last and each N of ``layers``, F_N ∘ … ∘ F_0 learns, by the
+    mean squared error, to map the features Z_i of the multi-exit network to the
+    baseline's features Z_i^b (Eq. 4). At the operating point ``stage=i,layers=N`` the
+    rest of the baseline runs on the reconstruction, at ``dense`` the baseline runs alone:
+    the closer their accuracies, the less the exits disrupted the backbone. Both networks
+    are frozen and no submodules: parameters, checkpoints and modes leave them out.
 
     Args:
         multi_exit (dict | nn.Module): An ``mmdyn.MultiExitClassifier``.
@@ -61,14 +54,13 @@ class KnowledgeConsistency(DynamicModule, BaseModel):
         multi_exit_checkpoint (str | None): Weights of ``multi_exit``, if it is a config.
         baseline_checkpoint (str | None): Weights of ``baseline``, if it is a config.
         layers (Sequence[int]): The N to compare; 0 is a linear map.
-        data_preprocessor (dict | nn.Module | None): As in ``ImageClassifier``; ``None``:
-            that of the two networks, which have to agree.
+        data_preprocessor (dict | nn.Module | None): ``None``: that of the two networks,
+            which have to agree.
 
     Raises:
         ValueError: For a network of another type, a config without a checkpoint or the
-            reverse, a checkpoint that does not fit, backbones whose stages differ in
-            number or stride, a baseline whose stages pass on more than features,
-            preprocessors that differ, or ``layers`` that are not different.
+            reverse, a checkpoint that does not fit, stages or preprocessors that differ,
+            or ``layers`` that are not different.
 
     Example:
         >>> model = dict(
@@ -88,30 +80,28 @@ class KnowledgeConsistency(DynamicModule, BaseModel):
         layers: Sequence[int] = (0, 1, 2, 3),
         data_preprocessor: dict | nn.Module | None = None,
     ):
-        networks = [
-            _frozen('multi_exit', multi_exit, multi_exit_checkpoint),
-            _frozen('baseline', baseline, baseline_checkpoint),
-        ]
-        _check_types(*networks)
+        multi_exit = _frozen('multi_exit', multi_exit, multi_exit_checkpoint)
+        baseline = _frozen('baseline', baseline, baseline_checkpoint)
+        _check_networks(multi_exit, baseline)
         if data_preprocessor is None:
-            data_preprocessor = _common_preprocessor(*networks)
+            data_preprocessor = _common_preprocessor(multi_exit, baseline)
         elif isinstance(data_preprocessor, dict):
             data_preprocessor = {'type': 'ClsDataPreprocessor', **data_preprocessor}
         super().__init__(data_preprocessor=data_preprocessor)
-        self._networks = networks  # in a list, so that they are no submodules
-        self.layers = _checked_layers(layers)
-        ours, theirs = self._stages()
-        _check_stages(ours, theirs)
+        # In a tuple, so that they are no submodules.
+        self._networks = multi_exit, baseline
+        self.layers = tuple(layers)
+        valid = all(isinstance(n, int) and n >= 0 for n in self.layers)
+        if not self.layers or not valid or len(set(self.layers)) < len(self.layers):
+            raise ValueError(
+                f'layers must be different numbers from 0 on, got {self.layers}'
+            )
+        channels = [[stage.out_channels for stage in each] for each in self._stages()]
+        pairs = list(zip(*channels))[:-1]
+        self._places = [(i, n) for i in range(1, len(pairs) + 1) for n in self.layers]
         self.reconstructions = nn.ModuleDict(
-            {
-                _key(i, n): reconstruction(a.out_channels, b.out_channels, n)
-                for i, (a, b) in enumerate(zip(ours[:-1], theirs[:-1]), 1)
-                for n in self.layers
-            }
+            {_key(i, n): reconstruction(*pairs[i - 1], n) for i, n in self._places}
         )
-
-    multi_exit = property(lambda self: self._networks[0], doc='With exits, frozen.')
-    baseline = property(lambda self: self._networks[1], doc='Without exits, frozen.')
 
     def _apply(self, fn: Callable, *args, **kwargs):
         # Moves and casts of submodules have to reach the frozen networks too.
@@ -119,18 +109,15 @@ class KnowledgeConsistency(DynamicModule, BaseModel):
             network._apply(fn, *args, **kwargs)
         return super()._apply(fn, *args, **kwargs)
 
-    def _stages(self) -> tuple[list[Stage], list[Stage]]:
-        ours, theirs = (cut_into_stages(network.backbone) for network in self._networks)
-        return ours, theirs
+    def _stages(self) -> list[list[Stage]]:
+        return [cut_into_stages(network.backbone) for network in self._networks]
 
     @property
     def operating_points(self) -> tuple[OperatingPoint, ...]:
         """Stages from first to last, in each the N of ``layers``; last the baseline."""
-        number = len(cut_into_stages(self.baseline.backbone))
-        reconstructed = tuple(
+        reconstructed = (
             OperatingPoint(f'stage={i},layers={n}', dict(stage=i, layers=n))
-            for i in range(1, number)
-            for n in self.layers
+            for i, n in self._places
         )
         return (*reconstructed, DENSE)
 
@@ -140,32 +127,30 @@ class KnowledgeConsistency(DynamicModule, BaseModel):
         data_samples: list[DataSample] | None = None,
         mode: str = 'tensor',
     ):
-        """Run at the active operating point, or compute the losses of all points.
+        """Logits (N, K) of images (N, C, H, W) at the active operating point.
 
-        Args:
-            inputs (Tensor): Images of shape (N, C, H, W).
-            data_samples (list[DataSample] | None): Samples to write predictions to.
-            mode (str): ``'tensor'`` for logits (N, K), ``'predict'`` for predictions of
-                the baseline's head, or ``'loss'``.
+        Or, by ``mode``, its predictions (``'predict'``), or all points' losses
+        (``'loss'``).
         """
+        check_choice('mode', mode, ('tensor', 'predict', 'loss'))
         if mode == 'loss':
             return self.loss(inputs)
-        if mode == 'tensor':
-            return self.baseline.head(self._head_inputs(inputs))
-        if mode == 'predict':
-            return self.baseline.head.predict(self._head_inputs(inputs), data_samples)
-        raise ValueError(f"mode must be 'tensor', 'predict' or 'loss', got {mode!r}")
+        head, features = self._networks[1].head, self._head_inputs(inputs)
+        return (
+            head.predict(features, data_samples) if mode == 'predict' else head(features)
+        )
 
     def loss(self, inputs: Tensor) -> dict[str, Tensor]:
         """Mean squared errors of all reconstructions, named like ``loss_stage1_n0``."""
-        losses, stages = {}, self._stages()
-        walks = [Walk([[stage] for stage in each], inputs) for each in stages]
-        for i in range(1, len(stages[0])):
-            with torch.no_grad():
-                features, target = (next(walk) for walk in walks)
-            for n in self.layers:
-                found = self.reconstructions[_key(i, n)](features)
-                losses[f'loss_{_key(i, n)}'] = mse_loss(found, target)
+        with torch.no_grad():
+            features, targets = (
+                list(Walk([[stage] for stage in stages[:-1]], inputs))
+                for stages in self._stages()
+            )
+        losses = {}
+        for i, n in self._places:
+            found = self.reconstructions[_key(i, n)](features[i - 1])
+            losses[f'loss_{_key(i, n)}'] = mse_loss(found, targets[i - 1])
         return losses
 
     def _head_inputs(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -174,10 +159,10 @@ class KnowledgeConsistency(DynamicModule, BaseModel):
         ours, theirs = self._stages()
         stage = settings.get('stage', 0)
         if stage:
-            features = next(Walk([ours[:stage]], x))
-            x = self.reconstructions[_key(stage, settings['layers'])](features)
+            x = self.reconstructions[_key(**settings)](next(Walk([ours[:stage]], x)))
         features = (next(Walk([theirs[stage:]], x)),)
-        return self.baseline.neck(features) if self.baseline.with_neck else features
+        baseline = self._networks[1]
+        return baseline.neck(features) if baseline.with_neck else features
 
 
 def _key(stage: int, layers: int) -> str:
@@ -196,11 +181,23 @@ def _frozen(name: str, network: dict | nn.Module, checkpoint: str | None) -> nn.
     return network.eval().requires_grad_(False)
 
 
-def _check_types(multi_exit: nn.Module, baseline: nn.Module) -> None:
+def _check_networks(multi_exit: nn.Module, baseline: nn.Module) -> None:
     require_classifier(multi_exit, 'multi_exit must be')
     if not (isinstance(baseline, ImageClassifier) and baseline.with_head):
         kind = type(baseline).__name__
         raise ValueError(f'baseline must be an ImageClassifier with a head, got a {kind}')
+    stages = [cut_into_stages(network.backbone) for network in (multi_exit, baseline)]
+    ours, theirs = ([stage.stride for stage in each] for each in stages)
+    if ours != theirs:
+        raise ValueError(
+            f'both backbones need stages of the same number and strides; multi_exit: '
+            f'{len(ours)} of strides {ours}, baseline: {len(theirs)} of strides {theirs}'
+        )
+    if any(stage.features is not identity for stage in stages[1]):
+        raise ValueError(
+            'the stages of the baseline pass on more than their features, which cannot '
+            'be replaced then'
+        )
 
 
 def _common_preprocessor(multi_exit: nn.Module, baseline: nn.Module) -> nn.Module:
@@ -217,29 +214,5 @@ def _preprocessing(network: nn.Module) -> dict:
     settings = {}
     for name in ('mean', 'std', 'to_rgb', 'pad_size_divisor', 'pad_value'):
         value = getattr(network.data_preprocessor, name, None)
-        is_tensor = isinstance(value, Tensor)
-        settings[name] = value.flatten().tolist() if is_tensor else value
+        settings[name] = value.flatten().tolist() if isinstance(value, Tensor) else value
     return settings
-
-
-def _check_stages(ours: list[Stage], theirs: list[Stage]) -> None:
-    strides = [[stage.stride for stage in stages] for stages in (ours, theirs)]
-    if strides[0] != strides[1]:
-        raise ValueError(
-            f'both backbones need stages of the same number and strides; multi_exit: '
-            f'{len(ours)} of strides {strides[0]}, baseline: {len(theirs)} of strides '
-            f'{strides[1]}'
-        )
-    if any(stage.features is not identity for stage in theirs):
-        raise ValueError(
-            'the stages of the baseline pass on more than their features, which cannot '
-            'be replaced then'
-        )
-
-
-def _checked_layers(layers: Sequence[int]) -> tuple[int, ...]:
-    layers = tuple(layers)
-    valid = all(isinstance(n, int) and n >= 0 for n in layers)
-    if not layers or not valid or len(set(layers)) < len(layers):
-        raise ValueError(f'layers must be different numbers from 0 on, got {layers}')
-    return layers

@@ -1,8 +1,4 @@
-"""Squeeze-and-excitation bottleneck of branch classifiers (SE-B).
-
-A Closer Look at Branch Classifiers of Multi-exit Architectures, Lin et al., Fig. 2 right
-and section IV-A; squeeze-and-excitation is Hu et al.'s, CVPR 2018.
-"""
+"""The SE-bottleneck of branches (Lin et al., Fig. 2 right; SE: Hu et al., CVPR 2018)."""
 
 from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule
@@ -10,10 +6,7 @@ from torch import Tensor, nn
 
 
 class SqueezeExcitation(nn.Module):
-    """Scale each channel by a factor in (0, 1) computed from the means of all channels.
-
-    The hidden layer is ``reduction`` times narrower.
-    """
+    """Scale each channel by a factor in (0, 1) from the means of all channels."""
 
     def __init__(self, channels: int, reduction: int = 16):
         super().__init__()
@@ -35,13 +28,6 @@ class SEBottleneck(BaseModule):
 
     The narrow layers have ``out_channels // 4`` channels, and the 3×3 convolution has the
     stride: with 512 channels on a 7×7 map that makes the 13.7 M MACs of section IV-A.
-
-    Args:
-        in_channels (int): Channels of the input.
-        out_channels (int): Channels of the output.
-        stride (int): 2 halves the map, 1 keeps it.
-        se (bool): Whether to scale channels by squeeze-and-excitation (Table IV).
-        norm_cfg (dict): Config of the norms.
     """
 
     def __init__(
@@ -67,12 +53,9 @@ class SEBottleneck(BaseModule):
             *conv_norm(width, out_channels, 1),
             SqueezeExcitation(out_channels) if se else nn.Identity(),
         )
-        keeps_shape = stride == 1 and in_channels == out_channels
-        self.skip = (
-            nn.Identity()
-            if keeps_shape
-            else nn.Sequential(*conv_norm(in_channels, out_channels, 1, stride))
-        )
+        self.skip = nn.Identity()
+        if stride > 1 or in_channels != out_channels:
+            self.skip = nn.Sequential(*conv_norm(in_channels, out_channels, 1, stride))
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:

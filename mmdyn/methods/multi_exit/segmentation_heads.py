@@ -11,17 +11,9 @@ from mmdyn.registry import MODELS
 
 
 def build_head(cfg: dict, stage: Stage, num_classes: int, out_channels: int) -> nn.Module:
-    """Build the head of an exit; an identity where it shares the decode head.
-
-    Raises:
-        ValueError: For unknown keys, or levels of a head without ``num_convs``.
-    """
-    unknown = set(cfg) - {'stage', 'head', 'level'}
-    if unknown:
-        raise ValueError(
-            f"exits have a 'stage', a 'head' and, in its place, 'levels', got "
-            f'{sorted(unknown)}'
-        )
+    """The head of an exit; an identity where it shares the decode head."""
+    if unknown := sorted(set(cfg) - {'stage', 'head', 'level'}):
+        raise ValueError(f"exits have a 'stage', a 'head' and 'levels', got {unknown}")
     if cfg.get('head') is None:
         return nn.Identity()
     filled = dict(
@@ -31,54 +23,43 @@ def build_head(cfg: dict, stage: Stage, num_classes: int, out_channels: int) -> 
         with MODELS.switch_scope_and_registry(None) as registry:
             head_type = registry.get(cfg['head']['type'])
         if 'num_convs' not in signature(head_type).parameters:
+            kind = head_type.__name__
             raise ValueError(
-                f'levels are numbers of convolutions, num_convs of an FCNHead, which a '
-                f'{head_type.__name__} does not have'
+                f'levels are the num_convs of an FCNHead, which a {kind} does not have'
             )
         filled['num_convs'] = cfg['level']
     return MODELS.build({**filled, **cfg['head']})
 
 
 def check_heads(model: nn.Module, stages: list[Stage]) -> None:
-    """Refuse, by a ``ValueError``, heads of a segmentor that do not fit.
-
-    Each takes the features of its stage, and all give logits of the same shape.
-    """
+    """Refuse, by a ``ValueError``, heads that do not fit stages or decode head."""
+    channels = [stage.out_channels for stage in stages]
     for exit, number in enumerate(model.exit_stages, 1):
-        head = model.head_at(exit - 1)
-        _check_input(head, exit, number, stages[number - 1])
-        classes, channels = model.num_classes, model.out_channels
-        if (head.num_classes, head.out_channels) != (classes, channels):
-            raise ValueError(
-                f'the head of exit {exit} has num_classes={head.num_classes} and '
-                f'out_channels={head.out_channels}, the decode head {classes} and '
-                f'{channels}'
-            )
+        if problem := _problem(model, model.head_at(exit - 1), number, channels):
+            raise ValueError(f'the head of exit {exit}{problem}')
     if model.with_auxiliary_head:
-        heads, channels = model.auxiliary_head, [stage.out_channels for stage in stages]
+        heads = model.auxiliary_head
         for head in heads if isinstance(heads, nn.ModuleList) else [heads]:
             if unfit := unfit_head(head, channels):
                 problem, valid = unfit
                 raise ValueError(
-                    f'auxiliary_head has {problem}, but the stages give {channels}: '
-                    f'{valid}'
+                    f'auxiliary_head has {problem}, the stages give {channels}: {valid}'
                 )
 
 
-def _check_input(head: nn.Module, exit: int, number: int, stage: Stage) -> None:
-    """Check the head of an exit, which follows the stage of a number (from 1)."""
+def _problem(model, head: nn.Module, number: int, channels: list[int]) -> str | None:
+    """The reason why a head does not fit the stage of a number (from 1)."""
     if not isinstance(head, BaseDecodeHead) or head.input_transform is not None:
-        raise ValueError(
-            f'the head of exit {exit}, a {type(head).__name__}, must be an mmseg head '
-            f'that takes one map and gives one, such as FCNHead'
+        kind = type(head).__name__
+        return f', a {kind}, must be an mmseg head that takes one map, such as FCNHead'
+    if (index := head.in_index) not in (-1, number - 1):
+        return f' has in_index={index}, at stage {number} it must be -1 or {number - 1}'
+    if (taken := head.in_channels) != (given := channels[number - 1]):
+        return f' has in_channels={taken}, but stage {number} gives {given}'
+    classes, outputs = model.num_classes, model.out_channels
+    if (head.num_classes, head.out_channels) != (classes, outputs):
+        return (
+            f' has num_classes={head.num_classes} and out_channels={head.out_channels}, '
+            f'the decode head {classes} and {outputs}'
         )
-    if head.in_index not in (-1, number - 1):
-        raise ValueError(
-            f'the head of exit {exit} has in_index={head.in_index}, but takes the '
-            f'features of stage {number}: in_index must be -1 or {number - 1}'
-        )
-    if head.in_channels != stage.out_channels:
-        raise ValueError(
-            f'the head of exit {exit} has in_channels={head.in_channels}, but stage '
-            f'{number} gives {stage.out_channels}'
-        )
+    return None

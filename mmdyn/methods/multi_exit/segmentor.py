@@ -6,11 +6,9 @@ import torch
 from mmseg.models import EncoderDecoder
 from mmseg.utils import add_prefix
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 from mmdyn.methods.multi_exit.execution import run_to_exits
-from mmdyn.methods.multi_exit.model import MultiExitModel
-from mmdyn.methods.multi_exit.objectives import SumOfExits
+from mmdyn.methods.multi_exit.model import MultiExitModel, SumOfExits
 from mmdyn.methods.multi_exit.policies import ConfidencePolicy
 from mmdyn.methods.multi_exit.segmentation_heads import build_head, check_heads
 from mmdyn.models.stages import Walk, cuttable
@@ -21,36 +19,30 @@ from mmdyn.registry import MODELS
 class MultiExitEncoderDecoder(MultiExitModel, EncoderDecoder):
     """mmseg's ``EncoderDecoder`` with exits along its backbone.
 
-    Backbone, decode head and auxiliary head keep the names of the stock segmentor; the
-    decode head is the last exit. There is no neck. All exits are trained together, with
-    the sum of their losses. In inference, images that exit leave the batch, later stages
-    and heads see only the rest, and once no image remains nothing further runs.
+    Backbone, auxiliary head and decode head, the last exit, keep their names; there is no
+    neck. All exits are trained together. In inference, images that exit leave the batch,
+    and once no image remains nothing further runs.
 
     Its operating points are ``exit=1`` to ``exit=M``, at which no other exit's head runs,
-    and those of the policy. It decides for whole images, or with ``test_cfg`` in mode
-    ``'slide'`` for each window, so that windows of one image take different exits.
-    Predictions carry ``exit_index``, the number (from 1) of the exit that they come from,
-    or the list of their windows' numbers.
+    and those of the policy, which decides for images, or in mode ``'slide'`` of
+    ``test_cfg`` for windows. Predictions carry ``exit_index``, the number (from 1) of
+    their exit, or a list for their windows.
 
     Args:
-        exits (Sequence[dict] | dict): The earlier exits from first to last. In each,
-            ``stage`` is the number (from 1) of the stage that it follows and ``head`` an
-            mmseg head that takes one map and gives one, whose ``in_channels``,
-            ``num_classes`` and ``out_channels`` are filled in where they are missing.
-            Without a ``head`` the exit shares the decode head. One config with
-            ``levels``, say ``(3, 2, 1)``, stands for an exit after each of the last
-            stages but one, whose ``head``, an ``FCNHead``, has that many convolutions:
-            complexity that decreases from first to last (Lin et al., section III-A).
+        exits (Sequence[dict] | dict): The earlier exits in order. ``stage`` is the number
+            (from 1) of the stage that one follows and ``head`` an mmseg head that takes
+            one map, whose channels and classes are filled in; without it the exit shares
+            the decode head. One config with ``levels``, say ``(3, 2, 1)``, stands for an
+            exit after each of the last stages but one, whose ``head``, an ``FCNHead``,
+            has that many convolutions, fewer from first to last (Lin et al., III-A).
         policy (dict | None): Config of an ``mmdyn.ConfidencePolicy``: thresholds of the
             mean confidence of an image's pixels. ``None``: only fixed exits.
         **stock: Arguments of ``EncoderDecoder``: a ``backbone`` that ``cut_into_stages``
-            knows, the ``decode_head`` of the last exit and others; ``in_index`` of the
-            heads counts stages.
+            knows, the ``decode_head``, …; ``in_index`` of heads counts stages.
 
     Raises:
-        ValueError: If exits are missing, out of order or after no stage, a head does
-            not fit its stage, the policy is for classifiers, or two operating points
-            have one name.
+        ValueError: If exits are missing, out of order or after no stage, a head does not
+            fit, the policy is for classifiers, or two operating points have one name.
 
     Example:
         >>> model = dict(
@@ -72,10 +64,8 @@ class MultiExitEncoderDecoder(MultiExitModel, EncoderDecoder):
         check_heads(self, stages)
         self.build_policy(policy)
         if not isinstance(self.policy, ConfidencePolicy):
-            raise ValueError(
-                f'the policy of a segmentor must be a mmdyn.ConfidencePolicy, got a '
-                f'{type(self.policy).__name__}'
-            )
+            kind = type(self.policy).__name__
+            raise ValueError(f'policy must be a mmdyn.ConfidencePolicy, got a {kind}')
         self.objective = SumOfExits()
 
     def head_at(self, exit: int) -> nn.Module:
@@ -93,23 +83,13 @@ class MultiExitEncoderDecoder(MultiExitModel, EncoderDecoder):
         return logits[0] if isinstance(logits, tuple) else logits
 
     def _forward(self, inputs: Tensor, data_samples=None) -> Tensor:
-        """Compute logits (N, K, h, w) of images (N, C, H, W).
-
-        They have the size at which the exit's head works, and that of the images where
-        these can take different exits.
-        """
+        """Logits (N, K, h, w), resized to the images where these can take other exits."""
         if 'exit' in self.operating_point.settings:
             return run_to_exits(self, inputs)[0]
-
-        def resized(exit: int, logits: Tensor) -> Tensor:
-            align = self.head_at(exit).align_corners
-            size = inputs.shape[2:]
-            return interpolate(logits, size, mode='bilinear', align_corners=align)
-
-        return run_to_exits(self, inputs, resized)[0]
+        return self.encode_decode(inputs, [dict(img_shape=inputs.shape[2:])])
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
-        """Compute logits (N, K, H, W) of images, or of a window of each, (N, C, H, W)."""
+        """Logits (N, K, H, W) of images, or of a window of each, (N, C, H, W)."""
 
         def resized(exit: int, logits: Tensor) -> Tensor:
             return self.head_at(exit).predict_by_feat(logits, batch_img_metas)
@@ -133,10 +113,7 @@ class MultiExitEncoderDecoder(MultiExitModel, EncoderDecoder):
         return predictions
 
     def losses_of_exits(self, inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
-        """The heads' losses of all exits, with names like ``exit1.loss_ce``.
-
-        Those of the last exit are named ``decode.loss_ce`` as in the stock segmentor.
-        """
+        """The heads' losses, like ``exit1.loss_ce``, and at last ``decode.loss_ce``."""
         ends = range(1, self.exit_stages[-1] + 1)
         features = list(Walk(cuttable(self.backbone).stages_for(ends), inputs))
         losses = {}

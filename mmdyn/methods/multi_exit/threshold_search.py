@@ -19,61 +19,37 @@ _ROUNDING = 1e-9
 class ThresholdSearch:
     """Thresholds for a cost or accuracy: the best of a grid, refined one exit at a time.
 
-    Accuracy and cost of all combinations of the grid follow from sums over counts of
-    images, without a loop over images or combinations. The more exits, the coarser is
-    the grid. The refinement starts from its best combination, and from the best single
-    threshold for all exits; one exit after the other takes its best candidate, until
-    nothing improves.
-
-    Args:
-        record (ExitRecord): Confidence and correctness of all exits.
-        combinations (int): Size of the grid, at most.
-
-    Attributes:
-        candidates (list[np.ndarray]): Thresholds of each exit in the grid, rising, at
-            quantiles of its confidences, and 1.
-        accuracy (np.ndarray): Share of right predictions, in percent; a dimension for
-            each exit.
-        macs (np.ndarray): Mean MACs per image, of the same shape (Eq. 5).
-
-    Raises:
-        ValueError: If the record has no images, or too many exits for such a grid.
+    The grid has ``combinations`` at most: the more exits, the fewer ``candidates`` of
+    each. Its ``accuracy`` in percent and mean ``macs`` per image (Eq. 5) have a dimension
+    for each exit but the last. The refinement starts from its best combination, and from
+    the best single threshold for all exits; one exit after the other takes its best
+    candidate, until nothing improves.
     """
 
     fine = 200
     """Candidates of one exit in the refinement."""
 
     def __init__(self, record: ExitRecord, combinations: int = 10**6):
-        images = record.correct.shape[1]
-        if not images:
+        if not record.correct.size:
             raise ValueError('there are no images to search thresholds on')
-        self.record = record
-        exits = len(record.confidences)
+        confidences = self.confidences = record.confidences
+        exits = len(confidences)
         number = int(combinations ** (1 / exits) + 1e-9)
         if number < 2:
             raise ValueError(
                 f'{exits} thresholds have more than {combinations:,} combinations of two'
             )
-        self.candidates = [_candidates(c, number) for c in record.confidences]
-        reached = [*map(_number_reached, self.candidates, record.confidences)]
-        shape = [len(candidates) for candidates in self.candidates]
-        right, macs = np.zeros(shape), np.zeros(shape)
-        for exit, cost in enumerate(record.macs):
-            axes = reached[: exit + 1]
-            right += _leaving(axes, shape, exit, record.correct[exit])
-            macs += cost * _leaving(axes, shape, exit, np.ones(images))
-        self.accuracy = 100 * right / images
-        self.macs = macs / images
+        # Of each exit on each image, (M, N): percent of right predictions, and MACs.
+        macs = np.broadcast_to(record.macs[:, None], record.correct.shape)
+        self._values = 100 * record.correct, macs
+        self.candidates = [_candidates(each, number) for each in confidences]
+        self._fine = [_candidates(each, self.fine) for each in confidences]
+        self.accuracy, self.macs = (
+            _means(values, self.candidates, confidences) for values in self._values
+        )
 
     def within(self, max_macs: float) -> tuple[float, ...]:
-        """The most accurate thresholds within a cost; of equal ones the cheapest.
-
-        Args:
-            max_macs (float): Highest mean MACs per image.
-
-        Raises:
-            ValueError: If the cheapest thresholds cost more.
-        """
+        """The most accurate thresholds within mean MACs per image; else a ValueError."""
         if self.macs.min() > max_macs:
             raise ValueError(
                 f'at most {max_macs:,.0f} MACs an image cannot be had: the cheapest '
@@ -83,14 +59,7 @@ class ThresholdSearch:
         return self._best(lambda accuracy, macs: (macs <= most, accuracy, -macs))
 
     def reaching(self, min_accuracy: float) -> tuple[float, ...]:
-        """The cheapest thresholds that reach an accuracy.
-
-        Args:
-            min_accuracy (float): In percent.
-
-        Raises:
-            ValueError: If the best thresholds are less accurate.
-        """
+        """The cheapest thresholds of an accuracy in percent; else a ValueError."""
         if self.accuracy.max() < min_accuracy:
             best, _ = self.at(self._best(lambda accuracy, macs: (accuracy, -macs)))
             if best < min_accuracy:
@@ -108,9 +77,9 @@ class ThresholdSearch:
 
     def at(self, thresholds: Sequence[float]) -> tuple[float, float]:
         """Accuracy in percent and MACs per image at some thresholds."""
-        exits = exits_by_confidence(self.record.confidences, thresholds)
-        right = self.record.correct[exits, np.arange(len(exits))]
-        return 100 * float(right.mean()), float(self.record.macs[exits].mean())
+        exits = exits_by_confidence(self.confidences, thresholds)
+        accuracy, macs = (_taken(values, exits).mean() for values in self._values)
+        return float(accuracy), float(macs)
 
     def _best(self, order: Callable) -> tuple[float, ...]:
         """Thresholds that come last in an order of arrays of accuracy and MACs."""
@@ -119,58 +88,46 @@ class ThresholdSearch:
             outcomes = np.array([self.at(thresholds) for thresholds in vectors])
             return vectors[_last(order(*outcomes.T))]
 
-        flat = _last(order(self.accuracy.ravel(), self.macs.ravel()))
+        flat = _last(order(self.accuracy, self.macs))
         place = np.unravel_index(flat, self.accuracy.shape)
         start = [float(c[i]) for c, i in zip(self.candidates, place)]
-        shared = _candidates(self.record.confidences, self.fine)
+        shared = _candidates(self.confidences, self.fine)
         same = last_of([[float(threshold)] * len(start) for threshold in shared])
         return tuple(last_of([self._refined(each, order) for each in (start, same)]))
 
-    def _refined(self, thresholds: Sequence[float], order: Callable) -> list[float]:
+    def _refined(self, thresholds: list[float], order: Callable) -> list[float]:
         best = list(thresholds)
         while True:
             before = list(best)
-            for exit in range(len(best)):
-                candidates, *outcomes = self._along(exit, best)
-                outcomes = map(np.append, outcomes, self.at(best))
+            for exit, candidates in enumerate(self._fine):
+                outcomes = map(np.append, self._along(exit, best), self.at(best))
                 place = _last(order(*outcomes))
                 if place < len(candidates):
                     best[exit] = float(candidates[place])
             if best == before:
                 return best
 
-    def _along(self, exit: int, thresholds: Sequence[float]) -> tuple[np.ndarray, ...]:
-        """Candidates of one exit, and accuracy and MACs with each, all else equal."""
-        record = self.record
+    def _along(self, exit: int, thresholds: Sequence[float]) -> list[np.ndarray]:
+        """Accuracy and MACs at the fine candidates of one exit, all else equal."""
         others = np.array(thresholds, float)
         others[exit] = np.inf
-        later = exits_by_confidence(record.confidences, others)  # without this exit
-        images = np.arange(len(later))
-        right, macs = record.correct[later, images].astype(float), record.macs[later]
-        arrives = later > exit
-        candidates = _candidates(record.confidences[exit], self.fine)
-        reached = _number_reached(candidates, record.confidences[exit][arrives])
-        gain = (record.correct[exit] - right)[arrives]
-        saving = (record.macs[exit] - macs)[arrives]
-        shape = [len(candidates)]
-        return (
-            candidates,
-            100 * (right.sum() + _leaving([reached], shape, 0, gain)) / len(images),
-            (macs.sum() + _leaving([reached], shape, 0, saving)) / len(images),
-        )
+        later = exits_by_confidence(self.confidences, others)
+        # Images that arrive take this exit or, if they miss its threshold, a later one.
+        choice = np.stack([np.minimum(later, exit), later])
+        grid = self._fine[exit : exit + 1], self.confidences[exit : exit + 1]
+        return [_means(_taken(values, choice), *grid) for values in self._values]
 
 
-def _number_reached(candidates: np.ndarray, confidences: np.ndarray) -> np.ndarray:
-    """How many of the rising candidates each confidence ``reaches``."""
-    return np.searchsorted(candidates, confidences, side='right')
+def _taken(values: np.ndarray, exits: np.ndarray) -> np.ndarray:
+    """Of values (M, N), those at the exits (…, N) that images take."""
+    return values[exits, np.arange(exits.shape[-1])]
 
 
 def _last(keys: Sequence[np.ndarray]) -> int:
-    """Index of the last outcome, by the first key, then by the second, …"""
+    """Flat index of the last outcome, by the first key, then by the second, …"""
     # Sums in another order must not make two outcomes differ.
-    return int(
-        np.lexsort([np.round(np.asarray(key, float), 6) for key in reversed(keys)])[-1]
-    )
+    keys = [np.round(np.ravel(key).astype(float), 6) for key in keys]
+    return int(np.lexsort(keys[::-1])[-1])
 
 
 def _candidates(confidences: np.ndarray, number: int) -> np.ndarray:
@@ -190,21 +147,28 @@ def _candidates(confidences: np.ndarray, number: int) -> np.ndarray:
     return np.unique(np.append(below[places], np.float32(1)))
 
 
-def _leaving(
-    reached: list[np.ndarray], shape: list[int], exit: int, weights: np.ndarray
+def _means(
+    values: np.ndarray, candidates: Sequence[np.ndarray], confidences: np.ndarray
 ) -> np.ndarray:
-    """Sum of the weights of the images that take an exit, for all combinations.
+    """Mean over images of values (M, N) at the exits taken, for all combinations.
 
-    An image takes the first exit at which it reaches the chosen candidate. ``reached``
-    are the numbers of candidates (N,) of the exits up to this one but the last.
+    An image changes from one exit to the next if it misses the thresholds of this exit
+    and of all before it. Cumulative sums over counts of candidates give the totals of
+    these changes, without a loop over images or combinations.
     """
-    sizes = [size + 1 for size in shape[: len(reached)]]
-    places = np.ravel_multi_index(reached, sizes)
-    sums = np.bincount(places, weights, minlength=int(np.prod(sizes))).reshape(sizes)
-    for axis in range(len(sizes)):
-        if axis == exit:  # candidate k is reached by images that reach more than k
-            sums = np.flip(np.flip(sums, axis).cumsum(axis), axis)
-            sums = np.take(sums, range(1, sizes[axis]), axis)
-        else:  # and missed by those that reach k or less
-            sums = np.take(sums.cumsum(axis), range(sizes[axis] - 1), axis)
-    return sums.reshape(*sums.shape, *[1] * (len(shape) - sums.ndim))
+    sizes = [len(each) + 1 for each in candidates]
+    # Numbers of candidates that each confidence reaches, as the exit rule says.
+    reached = [
+        np.searchsorted(rising, each, side='right')
+        for rising, each in zip(candidates, confidences)
+    ]
+    total = values[0].sum()
+    for number in range(1, len(values)):
+        places = np.ravel_multi_index(reached[:number], sizes[:number])
+        change = values[number] - values[number - 1]
+        sums = np.bincount(places, change, math.prod(sizes[:number]))
+        sums = sums.reshape(sizes[:number])
+        for axis in range(number):  # candidate k is missed by images that reach k or less
+            sums = np.delete(sums.cumsum(axis), -1, axis)
+        total = total + sums.reshape(*sums.shape, *[1] * (len(sizes) - number))
+    return total / values.shape[1]

@@ -7,6 +7,7 @@ masks of Dynamic Convolutions, Verelst and Tuytelaars, CVPR 2020.
 import logging
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from numbers import Real
 
 from mmengine.logging import print_log
@@ -21,6 +22,7 @@ from mmdyn.methods.spatial.block import (
 )
 from mmdyn.methods.spatial.budget import BudgetedModule
 from mmdyn.methods.spatial.mask_unit import MaskSchedule
+from mmdyn.methods.spatial.random_masks import active_budget, synthetic_masks
 from mmdyn.models.residual_block import BasicBlock, Bottleneck
 from mmdyn.models.resnet import ResNet
 from mmdyn.operating_point import DENSE, OperatingPoint
@@ -121,6 +123,11 @@ class SpatialResNet(BudgetedModule, ResNet):
         self.clear_costs()
         for block in self.masked_blocks().values():
             block.budget = point.settings.get('budget')
+
+    def coherent_masks(self) -> AbstractContextManager:
+        """Smooth synthetic masks that execute exactly the active budget, for timing."""
+        budget = active_budget(self)
+        return synthetic_masks(self, lambda: budget)
 
     def forward_stem(self, x: Tensor) -> Tensor:
         self.clear_costs()  # here, as a pass to an early exit skips the later blocks

@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -141,7 +142,7 @@ def test_round_trip_through_json(values, alpha, method):
     )
     settings = dict.fromkeys(thresholds, '{}')
     calibration = Calibration(temperatures, thresholds, settings, alpha, method)
-    again = Calibration.from_json(json.loads(json.dumps(calibration.to_json())))
+    again = Calibration.from_json(json.loads(json.dumps(asdict(calibration))))
     assert again == calibration and hash(again) == hash(calibration)
 
 
@@ -185,7 +186,7 @@ def test_what_fit_gives_can_be_saved(tmp_path):
 )
 def test_files_that_hold_no_calibration(tmp_path, changes, message):
     path = tmp_path / 'a.calibration.json'
-    content = {**CALIBRATION.to_json(), **changes}
+    content = {**asdict(CALIBRATION), **changes}
     path.write_text(json.dumps(dict(calibration=content)))
     with pytest.raises(ValueError, match=message):
         read_calibration(path)
@@ -199,7 +200,7 @@ def test_old_names_of_the_dense_point_are_read():
         0.1,
         'gated',
     )
-    found = Calibration.from_json(old.to_json())
+    found = Calibration.from_json(asdict(old))
     assert [*found.temperatures] == ['dense', 'quick', 'dense+exit=1']
     temperatures, thresholds = found.at(OperatingPoint('dense'))
     assert (temperatures.tolist(), thresholds.tolist()) == ([2.0], [0.6])

@@ -17,7 +17,10 @@ from test_evaluation.test_uncertainty.test_calibration import (
     QUICK,
     draw,
 )
-from test_evaluation.test_uncertainty.test_reliability import by_hand
+from test_evaluation.test_uncertainty.test_reliability import (
+    by_hand,
+    expected_calibration_error,
+)
 from test_evaluation.test_uncertainty.test_reliability import draw as logits_and_labels
 
 from mmdyn import OperatingPoint
@@ -26,7 +29,6 @@ from mmdyn.evaluation.uncertainty.conformal import prediction_sets
 from mmdyn.evaluation.uncertainty.fitting import fit_calibration
 from mmdyn.evaluation.uncertainty.metric import ACTIVE_POINT
 from mmdyn.evaluation.uncertainty.predictions import Predictions
-from mmdyn.evaluation.uncertainty.reliability import expected_calibration_error
 from mmdyn.evaluation.uncertainty.temperature import apply_temperature
 
 

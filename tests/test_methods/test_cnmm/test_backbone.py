@@ -427,7 +427,7 @@ def test_outputs_of_the_channels_that_necks_expect():
             outs = model(images)
         shapes = [tuple(out.shape[1:]) for out in outs]
         assert shapes == [(w, 64 // s, 96 // s) for w, s in zip(widths, strides)]
-        assert [model.out_width(node) for node in out_indices] == list(widths)
+        assert [model.out_widths[node] for node in out_indices] == list(widths)
         # By hand: each map is its node's, times a matrix, behind norm and ReLU.
         plain = copy.deepcopy(model)
         plain.projections.clear()

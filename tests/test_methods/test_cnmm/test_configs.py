@@ -2,6 +2,7 @@
 
 import pytest
 from helpers.configs import build, load, macs, names, paper
+from helpers.paths import CONFIGS, ROOT
 from helpers.rooms import needs
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import PARAM_SCHEDULERS
@@ -52,3 +53,9 @@ def test_points_are_not_searched_on_images_trained_on(name):
     assert cfg.test_dataloader.dataset.data_prefix != 'train'
     steps = -(-len(train['indices']) // cfg.train_dataloader.batch_size)
     assert cfg.param_scheduler[-1]['end'] == cfg.train_cfg.max_epochs * steps
+
+
+def test_the_documentation_has_the_papers_cost():
+    mmacs = paper('cnmm')['mmacs']
+    assert f'{mmacs} M MACs' in (CONFIGS / 'cnmm' / 'README.md').read_text()
+    assert f'(paper: {mmacs} M)' in (ROOT / 'docs' / 'cnmm.md').read_text()

@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from helpers.configs import build, load, names
+from helpers.configs import build, load, names, paper, table_rows
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import HOOKS, METRICS
 
@@ -80,3 +80,12 @@ def test_what_comes_on_top_of_a_t2t_vit_is_little():
     model = build('jei/t2t-vit-7_jei_15e_cifar10')
     costs = measure_exit_costs(model, torch.rand(1, 3, 224, 224))
     assert (costs.exits + costs.gates)[-1] < 1e-4 * costs.backbone[-1]
+
+
+def test_the_readme_has_the_papers_costs():
+    rows = table_rows('configs/jei/README.md')
+    for network, figures in paper('jei').items():
+        title = f'T2T-ViT-{network.split("-")[-1]}, {figures["classes"]} classes'
+        (cells,) = (row[1:] for row in rows if row[0] == title)
+        first, *_, last = figures['macs']
+        assert cells == ('paper', f'{first} M', f'{figures["layer"]} M', f'{last} M')

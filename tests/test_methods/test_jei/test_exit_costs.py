@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from helpers.configs import paper
 from mmpretrain.registry import MODELS
 
 from mmdyn import at_operating_point, count_macs
@@ -20,31 +21,18 @@ def classifier(backbone, width, classes, exits, **settings):
     ).eval()
 
 
-# Tables 2 and 3 of JEI-DNN: MACs of the backbone (its counter adds those of norms), and
-# what inference modules (with their biases) and gates add.
-TABLES = {
-    '7': (256, 10, (414.3, 538.2, 662.1, 786, 909.9, 1034, 1158), 2570, 96),
-    '14': (
-        384,
-        100,
-        (626.2, 947.7, 1269, 1590, 1912, 2233, 2555)
-        + (2876, 3198, 3519, 3841, 4162, 4483, 4805),
-        38500,
-        906,
-    ),
-}
-
-
-@pytest.mark.parametrize('arch', list(TABLES))
+@pytest.mark.parametrize('arch', ['7', '14'])
 def test_costs_of_t2t_vit_are_those_of_the_paper(mmpretrain_scope, arch):
-    width, classes, macs, module, gate = TABLES[arch]
-    number = len(macs)
+    figures = paper('jei')[f't2t-vit-{arch}']
+    width, classes, gate = (figures[key] for key in ('width', 'classes', 'gate'))
+    number = len(figures['macs'])
     model = classifier(dict(type='mmdyn.T2TViT', arch=arch), width, classes, number)
     costs = measure_exit_costs(model, torch.rand(1, 3, 224, 224))
-    np.testing.assert_allclose(costs.backbone / 1e6, macs, rtol=0.02)
+    # Their counter adds the operations of norms.
+    np.testing.assert_allclose(costs.backbone / 1e6, figures['macs'], rtol=0.02)
     steps = [*range(1, number), number - 1]  # the last exit is the network's own head
     np.testing.assert_array_equal(costs.gates, [gate * step for step in steps])
-    products = module - classes
+    products = figures['exit'] - classes  # without biases
     np.testing.assert_array_equal(costs.exits, [products * step for step in steps])
     # Tables: 0.003 % and 0.01 % are added in all.
     added = (costs.exits + costs.gates)[-1] / costs.backbone[-1]

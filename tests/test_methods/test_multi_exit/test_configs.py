@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from helpers.configs import build, docstring, load, names, paper
+from helpers.configs import build, docstring, load, names, paper, table_rows
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import HOOKS, PARAM_SCHEDULERS
 
@@ -119,6 +119,12 @@ def test_costs_of_table_ii(backbone, levels):
     found = costs_as_the_paper_counts(model, (3, 224, 224))
     expected = PAPER['table_ii'][backbone][levels]['gmacs']
     assert found == pytest.approx(expected, rel=0.015)
+    # The same figures are in the README, with the true costs between.
+    network = dict(resnet18='ResNet-18', vgg16bn='VGG-16')[backbone]
+    rows = {row[0]: row[1:] for row in table_rows('configs/multi_exit/README.md')}
+    _, twice, printed = rows[f'{network} {"+".join(levels)}']
+    assert twice == ', '.join(f'{cost:.2f}' for cost in found)
+    assert printed == ', '.join(f'{cost:.2f}' for cost in expected)
 
 
 def test_teachers_and_strategies():

@@ -1,6 +1,7 @@
 """Thresholds through the command line: search, save, report, test."""
 
 import json
+import pickle
 import shutil
 
 import pytest
@@ -141,3 +142,10 @@ def test_models_without_exits(checkpoint, digits, tmp_path):
     )
     assert done.returncode
     assert 'an mmdyn.MultiExitClassifier, got a ImageClassifier' in done.stderr
+
+
+def test_predictions_have_the_exit(trained, digits, tmp_path):
+    out = tmp_path / 'predictions.pkl'
+    arguments = (CONFIG, trained / 'epoch_1.pth', '--work-dir', tmp_path, '--out', out)
+    run_tool('tools/test.py', *arguments, '--points', 'exit=2', *small(digits))
+    assert [p['exit_index'] for p in pickle.loads(out.read_bytes())] == [2] * 40

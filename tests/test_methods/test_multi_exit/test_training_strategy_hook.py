@@ -7,7 +7,7 @@ from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 
-from mmdyn.methods.multi_exit.training_strategy_hook import TrainingStrategyHook
+from mmdyn.methods.multi_exit.training_phases import TrainingStrategyHook
 
 MODEL = dict(
     type='mmdyn.MultiExitClassifier',

@@ -5,7 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.configs import build, docstring, load, names, paper
+from helpers.configs import (
+    build,
+    docstring,
+    in_units,
+    load,
+    macs,
+    names,
+    paper,
+    table_rows,
+)
 from helpers.paths import ROOT
 from mmengine.config import Config
 from mmengine.dataset import Compose
@@ -67,6 +76,19 @@ def test_docstring_has_the_papers_accuracies(depth):
     low, middle, high, dense = (f'{value:.2f}' for value in TARGETS[depth])
     text = ' '.join(docstring(f'spatial/resnet{depth}_spatial_100e_in1k').split())
     assert f'top-1 {low}, {middle} and {high} % (dense: {dense})' in text
+
+
+def test_table_of_the_readme():
+    found = {
+        row[0].strip('`'): row[1:] for row in table_rows('configs/spatial/README.md')
+    }
+    for depth, targets in TARGETS.items():
+        name = f'resnet{depth}_spatial_100e_in1k'
+        top1, params, gmacs = found[f'{name}.py']
+        model = build(f'spatial/{name}')
+        assert top1 == ', '.join(f'{target:.2f}' for target in targets)
+        assert params == f'{sum(p.numel() for p in model.parameters()) / 1e6:.2f}'
+        assert gmacs == in_units(macs(f'spatial/{name}'), gmacs)
 
 
 @pytest.mark.parametrize(
