@@ -5,7 +5,9 @@ has one mask unit and one set of norms for each budget, which share the convolut
 """
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -155,9 +157,17 @@ class SpatialBottleneck(SpatialBlock, Bottleneck):
     """1×1, 3×3 and 1×1: the first at the positions that the 3×3 reads."""
 
 
-def mask_units(model: nn.Module) -> Iterator[tuple[str, SpatialBlock, MaskUnit]]:
-    """Name of the block, block and unit, for the mask units of all budgets of a model."""
-    for name, block in model.named_modules():
-        if isinstance(block, SpatialBlock):
-            for modules in block.at_budget.values():
-                yield name, block, modules.mask_unit
+@contextmanager
+def hooked_mask_units(model: nn.Module, hook: Callable) -> Iterator[None]:
+    """Add a forward hook to all mask units of a model, inside a ``with`` block.
+
+    It is called with the name of the block, the block, and what torch gives hooks.
+    """
+    with ExitStack() as handles:
+        for name, block in model.named_modules():
+            if isinstance(block, SpatialBlock):
+                on_mask = partial(hook, name, block)
+                for modules in block.at_budget.values():
+                    unit = modules.mask_unit
+                    handles.enter_context(unit.register_forward_hook(on_mask))
+        yield

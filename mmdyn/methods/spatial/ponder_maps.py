@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmdyn.methods.spatial.block import mask_units
+from mmdyn.methods.spatial.block import hooked_mask_units
 from mmdyn.visualization.style import new_figure
 
 COLUMNS = 8
@@ -22,18 +21,11 @@ def recorded_masks(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     """Collect the latest mask (N, 1, H, W) of each block, inside a ``with`` block."""
     masks: dict[str, Tensor] = {}
 
-    def keep(name: str, unit, inputs, mask: Tensor) -> None:
+    def keep(name: str, block, unit, inputs, mask: Tensor) -> None:
         masks[name] = mask.detach().float().cpu()
 
-    handles = [
-        unit.register_forward_hook(partial(keep, name))
-        for name, _, unit in mask_units(model)
-    ]
-    try:
+    with hooked_mask_units(model, keep):
         yield masks
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def summed_maps(masks: dict[str, Tensor], size: tuple[int, int]) -> Tensor:

@@ -6,7 +6,7 @@ block to execute a given share of its MACs.
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmdyn.engine.loss_hook import unwrapped
-from mmdyn.methods.spatial.block import SpatialBlock, mask_units
+from mmdyn.methods.spatial.block import SpatialBlock, hooked_mask_units
 from mmdyn.methods.spatial.budget import BlockCost, BudgetedModule
 from mmdyn.methods.spatial.ops.positions import read_mask
 from mmdyn.registry import HOOKS
@@ -75,17 +75,9 @@ def synthetic_masks(
             are drawn from torch's random numbers.
     """
     blobs = _Blobs(share, fixed)
-    handles = [
-        unit.register_forward_hook(partial(blobs.replace, block))
-        for _, block, unit in mask_units(model)
-    ]
-    if not fixed:
-        handles.append(model.register_forward_pre_hook(blobs.renew))
-    try:
+    renewal = nullcontext() if fixed else model.register_forward_pre_hook(blobs.renew)
+    with renewal, hooked_mask_units(model, blobs.replace):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 class _Blobs:
@@ -100,7 +92,9 @@ class _Blobs:
         self.masks: dict[tuple, Tensor] = {}
         self.coarse: Tensor | None = None
 
-    def replace(self, block: SpatialBlock, unit, inputs, mask: Tensor) -> Tensor:
+    def replace(
+        self, name: str, block: SpatialBlock, unit, inputs, mask: Tensor
+    ) -> Tensor:
         share = self.share()
         key = (block, mask.shape, share)
         if key not in self.masks:

@@ -144,7 +144,13 @@ class SpatialResNet(BudgetedModule, ResNet):
 
     def frozen_modules(self) -> list[nn.Module]:
         """The modules of frozen stages but those of single budgets."""
-        return sum(map(_without_budgets, super().frozen_modules()), [])
+        modules = []
+        for module in super().frozen_modules():
+            blocks = [b for b in module.children() if isinstance(b, SpatialBlock)]
+            parts = [part for block in blocks for part in block.named_children()]
+            shared = [part for name, part in parts if name != 'at_budget']
+            modules += shared or [module]
+        return modules
 
     def init_residuals(self) -> None:
         super().init_residuals()
@@ -173,13 +179,6 @@ class SpatialResNet(BudgetedModule, ResNet):
                 del state_dict[key]
         for name, block in self.masked_blocks().items():
             _copy_norms(state_dict, f'{prefix}{name}.', block, keys - found)
-
-
-def _without_budgets(module: nn.Module) -> list[nn.Module]:
-    """The module, or of a stage of spatial blocks the parts that all budgets share."""
-    blocks = [block for block in module.children() if isinstance(block, SpatialBlock)]
-    parts = (part for block in blocks for part in block.named_children())
-    return [part for name, part in parts if name != 'at_budget'] if blocks else [module]
 
 
 def _check_budgets(budgets: Sequence[float]) -> tuple[float, ...]:
