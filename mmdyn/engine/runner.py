@@ -92,9 +92,6 @@ def build_runner(cfg: Config, *loaders: str) -> Runner:
 def _use_gloo(cfg: Config) -> None:
     """Start a distributed job on CPUs: MMEngine's launcher asks for a device to set."""
     if not torch.distributed.is_initialized():  # a job has one, for all its runners
-        # DDP imports this; after the start its default arguments would keep the group.
-        from torch.distributed.nn import functional  # noqa: F401
-
         torch.distributed.init_process_group('gloo')
         atexit.register(_stop_gloo)
     wrapper = cfg.get('model_wrapper_cfg') or dict(
@@ -108,7 +105,7 @@ def _use_gloo(cfg: Config) -> None:
 def _stop_gloo() -> None:
     """End the threads of gloo, which can abort the process while Python shuts down."""
     torch.distributed.destroy_process_group()
-    gc.collect()  # the runner, whose DDP wrapper keeps the group
+    gc.collect()  # the DDP wrapper in the runner, which keeps the group
 
 
 def refuse_empty_dataset(runner: Runner, name: str) -> None:

@@ -119,9 +119,13 @@ atexit.register(print_threads)  # handlers run in reverse: after those of the ru
 from mmengine.config import Config
 from mmdyn.engine.runner import build_runner
 
-model = dict(type='mmdyn.ResNet', depth=8)
-build_runner(Config(dict(model=model, work_dir='.', launcher='pytorch')))
-print_threads()
+def main():
+    model = dict(type='mmdyn.ResNet', depth=8)
+    runner = build_runner(Config(dict(model=model, work_dir='.', launcher='pytorch')))
+    runner.loop = dict(runner=runner)  # as a training has
+    print_threads()
+
+main()
 """
 
 
