@@ -62,7 +62,7 @@ class Backbone(Cuttable, BaseModule):
 class StackOfStages(Backbone):
     """Base of the backbones that are a stem and a sequence of stages.
 
-    A subclass has :attr:`stem` and :attr:`stages`, or overrides :attr:`stem_modules` and
+    A subclass has the modules :attr:`stem_names` and :attr:`stages`, or overrides
     :attr:`stage_modules`.
 
     Args:
@@ -79,6 +79,8 @@ class StackOfStages(Backbone):
     Raises:
         ValueError: For a stage number that does not exist.
     """
+
+    stem_names: Sequence[str] = ('stem',)
 
     def __init__(
         self,
@@ -99,7 +101,7 @@ class StackOfStages(Backbone):
     @property
     def stem_modules(self) -> list[nn.Module]:
         """The modules before the stages, in the order in which they run."""
-        return [self.stem]
+        return [getattr(self, name) for name in self.stem_names]
 
     @property
     def stage_modules(self) -> Sequence[nn.Module]:

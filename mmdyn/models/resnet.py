@@ -14,7 +14,7 @@ from torch import nn
 from mmdyn.models.backbone import KAIMING, StackOfStages, rename_modules
 from mmdyn.models.residual_block import BasicBlock, Bottleneck, ResidualBlock
 from mmdyn.models.resnet_parts import make_downsample, make_stem
-from mmdyn.models.stages import Stage, cut_into_blocks, cut_into_stages
+from mmdyn.models.stages import cut_into_blocks, cut_into_stages
 from mmdyn.models.stock_stages import residual_blocks, residual_stages
 from mmdyn.registry import MODELS
 from mmdyn.utils.validation import check_between, check_choice, check_counts, per_stage
@@ -130,10 +130,6 @@ class ResNet(StackOfStages):
         self.freeze()
 
     @property
-    def stem_modules(self) -> list[nn.Module]:
-        return [getattr(self, name) for name in self.stem_names]
-
-    @property
     def stage_modules(self) -> list[nn.Module]:
         return [getattr(self, name) for name in self.res_layers]
 
@@ -223,11 +219,5 @@ def _stock_names(backbone: ResNet, state_dict: dict, prefix: str) -> dict[str, s
     return names
 
 
-@cut_into_stages.register
-def _(backbone: ResNet) -> list[Stage]:
-    return residual_stages(backbone, backbone.forward_stem)
-
-
-@cut_into_blocks.register
-def _(backbone: ResNet) -> list[Stage]:
-    return residual_blocks(backbone, backbone.forward_stem)
+cut_into_stages.register(ResNet)(residual_stages)
+cut_into_blocks.register(ResNet)(residual_blocks)
