@@ -95,11 +95,8 @@ class ResNet(StackOfStages):
         base_channels = default_channels if base_channels is None else base_channels
         check_choice('stem', stem, ('imagenet', 'cifar'))
         check_choice('style', style, ('pytorch', 'caffe'))
-        check_counts(
-            in_channels=in_channels,
-            stem_channels=stem_channels,
-            base_channels=base_channels,
-        )
+        check_counts(in_channels=in_channels, stem_channels=stem_channels)
+        check_counts(base_channels=base_channels)
         if deep_stem and stem == 'cifar':
             raise ValueError("deep_stem=True needs stem='imagenet', got stem='cifar'")
 

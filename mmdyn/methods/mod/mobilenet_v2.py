@@ -22,12 +22,10 @@ class InvertedResidual(BaseModule):
     """1×1 expansion, 3×3 depthwise and 1×1 linear convolutions, and a skip connection.
 
     Args:
-        in_channels (int): Channels of the input.
-        out_channels (int): Channels of the output.
-        stride (int): Stride of the 3×3 convolution. With 1, and channels that stay, there
-            is a skip connection.
-        expand_ratio (int): Channels of the 3×3 convolution for one of the input; with 1
-            there is no expansion.
+        in_channels, out_channels (int): Channels of the input and the output.
+        stride (int): Of the 3×3 convolution. With 1, and channels that stay, there is a
+            skip connection.
+        expand_ratio (int): Channels of the 3×3 convolution for one of the input.
         with_cp (bool): Recompute the block in the backward pass to save memory.
         **kwargs: Further arguments of each :class:`mmcv.cnn.ConvModule`.
     """
@@ -54,7 +52,7 @@ class InvertedResidual(BaseModule):
         self.conv = nn.Sequential(*layers)
 
     def compute(self, x: Tensor) -> Tensor:
-        """Compute the block for a feature map x (N, C, H, W)."""
+        """The block, for a feature map x (N, C, H, W)."""
         out = self.conv(x)
         if self.has_skip:
             out += x

@@ -37,7 +37,7 @@ class MoDConv(BaseModule):
         self.narrow = ConvModule(k, k, 3, act_cfg=None, **kwargs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute the block for a feature map x (N, C, H, W), the output of a ReLU."""
+        """The block, for a feature map x (N, C, H, W), the output of a ReLU."""
         return self.mod(x, self.narrow)
 
 
@@ -162,16 +162,12 @@ class VGGMoD(DynamicModule, StackOfStages):
 
 
 def _classifier(num_classes: int) -> Sequential:
-    return Sequential(
-        nn.Linear(512 * 7 * 7, 4096),
-        nn.ReLU(inplace=True),
-        nn.Dropout(),
-        nn.Linear(4096, 4096),
-        nn.ReLU(inplace=True),
-        nn.Dropout(),
-        nn.Linear(4096, num_classes),
-        init_cfg=dict(type='Normal', std=0.01, layer='Linear'),
-    )
+    layers = []
+    for channels in (512 * 7 * 7, 4096):
+        layers += [nn.Linear(channels, 4096), nn.ReLU(inplace=True), nn.Dropout()]
+    last = nn.Linear(4096, num_classes)
+    init_cfg = dict(type='Normal', std=0.01, layer='Linear')
+    return Sequential(*layers, last, init_cfg=init_cfg)
 
 
 cut_into_stages.register(VGGMoD)(vgg_stages)
