@@ -80,8 +80,7 @@ class DynamicModule:
         return self._operating_point or self.dense_operating_point
 
     def set_operating_point(self, point: OperatingPoint | str) -> None:
-        """Activate one of this module's points; arguments and errors as of the function
-        :func:`set_operating_point`."""
+        """Activate one of this module's points, as the function of this name does."""
         point = _find(point, self.operating_points, self.dense_operating_point)
         self.check_runnable(point)
         self.activate(point)
@@ -96,8 +95,7 @@ class DynamicModule:
     def chooses_exits(self, point: OperatingPoint) -> bool:
         """Whether a point only chooses among the logits of the exits.
 
-        ``logits_of_exits`` then gives the logits and ``exits_at(point, logits)`` the
-        choice.
+        If so, ``exits_at(point, logits)`` makes the choice from ``logits_of_exits``.
         """
         return False
 

@@ -82,7 +82,7 @@ class LongTailMixin:
 class CIFAR10LT(LongTailMixin, CIFAR10):
     """Long-tailed CIFAR-10: 12,406 training images at an imbalance of 100.
 
-    Args: see :class:`LongTailMixin`.
+    Its arguments are those of :class:`LongTailMixin`.
     """
 
 
@@ -90,7 +90,7 @@ class CIFAR10LT(LongTailMixin, CIFAR10):
 class CIFAR100LT(LongTailMixin, CIFAR100):
     """Long-tailed CIFAR-100: 10,847 training images at an imbalance of 100.
 
-    Args: see :class:`LongTailMixin`.
+    Its arguments are those of :class:`LongTailMixin`.
 
     Example:
         >>> train_dataloader = dict(

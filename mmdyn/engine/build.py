@@ -55,7 +55,7 @@ def build_model(cfg: Config) -> nn.Module:
 
 
 def image_channels(model: nn.Module) -> int:
-    """Channels of the images that the model's first layer takes."""
+    """Channels of the images that a model's first layer takes."""
     first = next(m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Unfold)))
     if isinstance(first, nn.Conv2d):
         return first.in_channels

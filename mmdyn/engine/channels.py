@@ -13,13 +13,11 @@ SIZE = 64  # pixels, height and width of the image to try
 
 
 def check_channels(model: nn.Module) -> None:
-    """Check a model with a backbone of mmdyn, which runs once, on a small image.
+    """Check a model whose backbone is mmdyn's, by running that once on a small image.
 
     Necks with lists of channels, such as FPN, mmseg's heads without a neck and
-    mmpretrain's behind global average pooling are checked; other parts are not.
-
-    Args:
-        model (nn.Module): A model, not wrapped. Its state does not change.
+    mmpretrain's behind global average pooling are checked; other parts are not. The
+    state of the model does not change.
 
     Raises:
         ValueError: If channels differ, or a head asks for a map that is not there.
@@ -35,11 +33,11 @@ def check_channels(model: nn.Module) -> None:
 
 
 def unfit_head(head: nn.Module, channels: Sequence[int]) -> tuple[str, str] | None:
-    """Compare what an mmseg head takes with the channels of the maps it chooses from.
+    """The setting of an mmseg head that does not fit maps of some channels.
 
     Returns:
-        tuple[str, str] | None: The head's setting that does not fit, and the valid ones;
-        ``None`` if it fits or is not one of mmseg's.
+        tuple[str, str] | None: The setting and the valid ones; ``None`` if the head fits
+        or is not mmseg's.
     """
     try:
         index, taken, transform = head.in_index, head.in_channels, head.input_transform
@@ -61,7 +59,7 @@ def unfit_head(head: nn.Module, channels: Sequence[int]) -> tuple[str, str] | No
 
 
 def _maps_of(backbone: Backbone) -> tuple[Tensor, ...]:
-    """Features (1, C, H, W) of a backbone at its operating point; empty if others."""
+    """Features (1, C, H, W) of a backbone at its operating point; empty if not maps."""
     stem = next((m for m in backbone.modules() if isinstance(m, nn.Conv2d)), None)
     if stem is None:
         return ()

@@ -2,6 +2,7 @@
 
 import argparse
 import atexit
+import gc
 import os
 import sys
 from contextlib import redirect_stdout
@@ -58,13 +59,7 @@ def _set_loader_defaults(cfg: Config, **defaults) -> None:
 
 
 def require_settings(cfg: Config, user: str, *names: str) -> None:
-    """Refuse, by a ``ValueError``, a config without some settings.
-
-    Args:
-        cfg (Config): The config.
-        user (str): Start of the message, such as ``'the search needs'``.
-        *names (str): The settings.
-    """
+    """Refuse a config without these settings; ``user`` is, say, 'the search needs'."""
     missing = [name for name in names if cfg.get(name) is None]
     if missing:
         raise ValueError(f'{user} {", ".join(missing)} in {cfg.filename}')
@@ -97,15 +92,23 @@ def build_runner(cfg: Config, *loaders: str) -> Runner:
 def _use_gloo(cfg: Config) -> None:
     """Start a distributed job on CPUs: MMEngine's launcher asks for a device to set."""
     if not torch.distributed.is_initialized():  # a job has one, for all its runners
+        # DDP imports this; after the start its default arguments would keep the group.
+        from torch.distributed.nn import functional  # noqa: F401
+
         torch.distributed.init_process_group('gloo')
-        # Threads of gloo that still run when the interpreter ends can abort it.
-        atexit.register(torch.distributed.destroy_process_group)
+        atexit.register(_stop_gloo)
     wrapper = cfg.get('model_wrapper_cfg') or dict(
         type='MMDistributedDataParallel',
         broadcast_buffers=False,
         find_unused_parameters=cfg.get('find_unused_parameters', False),
     )
     cfg.model_wrapper_cfg = {**wrapper, 'device_ids': None}
+
+
+def _stop_gloo() -> None:
+    """End the threads of gloo, which can abort the process while Python shuts down."""
+    torch.distributed.destroy_process_group()
+    gc.collect()  # the runner, whose DDP wrapper keeps the group
 
 
 def refuse_empty_dataset(runner: Runner, name: str) -> None:

@@ -29,17 +29,16 @@ class OperatingPointScheduleHook(LossHook):
     Before each iteration it activates a point; to the model's losses it adds the
     auxiliary losses of its dynamic modules, and it logs their statistics under
     ``<point>/<statistic>``. Where several modules have a choice, every combination of
-    their points is trained. The point depends only on the iteration and the seed, so it
-    is the same on all ranks, and a resumed training continues exactly.
+    their points is trained. A resumed training continues exactly.
 
     If a point leaves parameters unused, distributed training needs
     ``find_unused_parameters=True`` in the config.
 
     Args:
         order (str): ``'round_robin'``, ``'random'``, or ``'sandwich'`` (alternately the
-            cheapest point, the costliest, and a random one between; Universally
-            Slimmable Networks, Yu and Huang, ICCV 2019, take all in one iteration).
-            Points are taken to be listed from the cheapest to the costliest.
+            first and cheapest point, the last and costliest, and a random one between;
+            Universally Slimmable Networks, Yu and Huang, ICCV 2019, take all in one
+            iteration).
         points (Sequence[str] | None): Names of the points to train; ``None``: all but
             those kept as an untrained reference.
         weight (float): Weight of the auxiliary losses.
@@ -81,15 +80,12 @@ class OperatingPointScheduleHook(LossHook):
         super().before_train(runner)
 
     def switched_modules(self, model: nn.Module) -> list[nn.Module]:
-        """The modules to switch, each to the same points; at least one.
-
-        Raises:
-            ValueError: If the model has none.
-        """
-        if len(operating_points(model)) == 1:
+        """The modules to switch, each to the same points; a ``ValueError`` for none."""
+        points = operating_points(model)
+        if len(points) == 1:
             raise ValueError(
                 f'{type(self).__name__} needs a model with several operating points; '
-                f'{type(model).__name__} has only {str(operating_points(model)[0])!r}'
+                f'{type(model).__name__} has only {points[0].name!r}'
             )
         return [model]
 
@@ -118,17 +114,7 @@ class OperatingPointScheduleHook(LossHook):
 def point_at(
     step: int, points: Sequence[OperatingPoint], order: str, seed: int
 ) -> OperatingPoint:
-    """The operating point of a training iteration.
-
-    Args:
-        step (int): The iteration, from 0.
-        points (Sequence[OperatingPoint]): The points, from the cheapest.
-        order (str): See :class:`OperatingPointScheduleHook`.
-        seed (int): Seed of the random choices.
-
-    Returns:
-        OperatingPoint: One of the points; the same for the same arguments.
-    """
+    """The operating point of iteration ``step``, the same on all ranks."""
     chance = random.Random(f'{seed}/{step}')
     if order == 'random' or len(points) == 1:
         return chance.choice(points)

@@ -33,18 +33,11 @@ SETTINGS = ('batch_size', 'shape', 'dtype', 'channels_last', 'compile')
 
 
 class Contender(NamedTuple):
-    """A model, ready to run on a batch of random images.
-
-    Args:
-        name (str): Name of its config.
-        parameters (int): Their number.
-        macs (int): MACs per image.
-        run (Callable): Runs it on the batch.
-    """
+    """A model, named after its config, and how to run it on a batch of random images."""
 
     name: str
     parameters: int
-    macs: int
+    macs: int  # per image
     run: Callable
 
 
@@ -68,9 +61,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--batch-size', type=int, default=8, help='default: 8')
     add_shape(parser)
     add_device(parser)
-    parser.add_argument(
-        '--dtype', choices=list(DTYPES), default='fp32', help='default: fp32'
-    )
+    parser.add_argument('--dtype', choices=DTYPES, default='fp32', help='default: fp32')
     parser.add_argument(
         '--channels-last',
         action='store_true',
@@ -199,36 +190,33 @@ def describe_machine(device: str) -> dict:
     )
 
 
-def print_results(found: dict, console) -> None:
-    from rich.table import Table
+def print_results(found: dict) -> None:
+    from mmdyn.evaluation.tables import Column, number_column, print_table
 
     machine, settings = found['machine'], found['settings']
     height, width = settings['shape']
     if settings['point']:
-        console.print(f'{found["model"]["name"]} at {settings["point"]}', end='')
-        console.print(f', masks: {settings["masks"]}')
+        point, masks = settings['point'], settings['masks']
+        print(f'{found["model"]["name"]} at {point}, masks: {masks}')
     layout = 'channels last' if settings['channels_last'] else 'NCHW'
-    table = Table(
-        title=f'{settings["batch_size"]}×{height}×{width}, {settings["dtype"]}, {layout}'
+    title = (
+        f'{settings["batch_size"]}×{height}×{width}, {settings["dtype"]}, {layout}'
         f'{", compiled" if settings["compile"] else ""}; {machine["device"]}, '
         f'{machine["threads"]} threads, torch {machine["torch"]}, {machine["date"]}'
     )
-    table.add_column('model', overflow='fold')
-    for name in ('M params', 'GMACs', 'ms', 'p10 to p90'):
-        table.add_column(name, justify='right')
-    for role in ('baseline', 'model'):
-        row, latency = found[role], found[role]['latency_ms']
-        table.add_row(
-            row['name'],
-            f'{row["parameters"] / 1e6:.2f}',
-            f'{row["macs_per_image"] / 1e9:.3f}',
-            f'{latency["median"]:.2f}',
-            f'{latency["p10"]:.2f} to {latency["p90"]:.2f}',
-        )
-    console.print(table)
+    rows = [found['baseline'], found['model']]
+    times = [row['latency_ms'] for row in rows]
+    ranges = [f'{time["p10"]:.2f} to {time["p90"]:.2f}' for time in times]
+    columns = [
+        Column('model', '', [row['name'] for row in rows]),
+        number_column('M params', '', [row['parameters'] for row in rows], 2, 1e6),
+        number_column('GMACs', '', [row['macs_per_image'] for row in rows], 3, 1e9),
+        number_column('ms', '', [time['median'] for time in times], 2),
+        Column('p10 to p90', '', ranges, justify='right'),
+    ]
+    print_table(columns, title, 'GMACs: per image; ms: per batch, median.')
     speed_up = found['speed_up']
-    console.print('GMACs: per image; ms: per batch, median.')
-    console.print(
+    print(
         f'speed-up {speed_up["median"]:.3f} (p10 {speed_up["p10"]:.3f}, '
         f'p90 {speed_up["p90"]:.3f}); MACs would give {found["mac_ratio"]:.3f}'
     )
@@ -250,20 +238,18 @@ def operator_times(contender: Contender, device: str) -> dict[str, float]:
     return {event.key: getattr(event, field) / 1e3 / PROFILED_RUNS for event in events}
 
 
-def print_profile(names: list[str], times: list[dict[str, float]], console) -> None:
-    from rich.table import Table
+def print_profile(names: list[str], times: list[dict[str, float]]) -> None:
+    """Print the milliseconds per batch of each model in each operator."""
+    from mmdyn.evaluation.tables import Column, number_column, print_table
 
     totals = {name: sum(t.get(name, 0) for t in times) for t in times for name in t}
-    table = Table(title='ms per batch by operator, measured while profiling')
-    table.add_column('operator')
-    for name in names:
-        table.add_column(name, justify='right')
     shown = sorted(totals, key=totals.get, reverse=True)[:PROFILED_OPERATORS]
-    for name in shown:
-        table.add_row(name, *(f'{t.get(name, 0):.2f}' for t in times))
-    rest = [sum(ms for name, ms in t.items() if name not in shown) for t in times]
-    table.add_row('all others', *(f'{ms:.2f}' for ms in rest))
-    console.print(table)
+    columns = [Column('operator', '', [*shown, 'all others'])]
+    for model, time in zip(names, times):
+        values = [time.get(name, 0) for name in shown]
+        rest = sum(time.values()) - sum(values)
+        columns.append(number_column(model, '', [*values, rest], 2))
+    print_table(columns, 'ms per batch by operator, measured while profiling')
 
 
 def main() -> None:
@@ -278,7 +264,6 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    console = Console()
     with ExitStack() as masks:
         with exit_on(FileNotFoundError, ValueError):
             contenders = (
@@ -299,10 +284,10 @@ def main() -> None:
         )
         found['command'] = shlex.join(sys.argv)
         found['machine'] = describe_machine(args.device)
-        print_results(found, console)
+        print_results(found)
         if args.profile:
             in_operators = [operator_times(each, args.device) for each in contenders]
-            print_profile([each.name for each in contenders], in_operators, console)
+            print_profile([each.name for each in contenders], in_operators)
     if args.json:
         Path(args.json).write_text(json.dumps(found, indent=2) + '\n')
 

@@ -11,8 +11,10 @@ example: python tools/visualization/predictions.py CONFIG CHECKPOINT \\
 
 import argparse
 import sys
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 from mmdyn.utils.command_line import (
@@ -23,6 +25,8 @@ from mmdyn.utils.command_line import (
     exit_on,
     tool_parser,
 )
+
+READABLE = 224  # pixels: on shorter sides mmpretrain's text cannot be read
 
 
 def parse_args() -> argparse.Namespace:
@@ -42,6 +46,70 @@ def parse_args() -> argparse.Namespace:
     args.out = args.out or f'{Path(args.img[0]).stem}_predictions.png'
     check_folder_of(parser, '--out', args.out)
     return args
+
+
+def predict_files(cfg, args: argparse.Namespace, track: Callable) -> list:
+    """A Row for each image file, with a Prediction at each operating point.
+
+    Raises:
+        ValueError: If a file is not an image, the weights do not fit or the model does
+            not offer a point.
+    """
+    import torch
+
+    from mmdyn import at_operating_point, load_operating_points
+    from mmdyn.engine.build import build_model, prepared, read_image
+    from mmdyn.evaluation.cost import CostMeter
+    from mmdyn.operating_point import find_operating_points, trained_operating_points
+    from mmdyn.utils.checkpoints import load_checkpoint_strictly
+    from mmdyn.visualization.predictions import Prediction, Row
+
+    rows = [Row(Path(file).name, read_image(file), {}) for file in args.img]
+    model = build_model(cfg).to(args.device)
+    weights = load_checkpoint_strictly(model, args.checkpoint)
+    load_operating_points(model, args.checkpoint)
+    points = trained_operating_points(model)
+    if args.points is not None:
+        points = find_operating_points(model, dict.fromkeys(args.points))
+    visualizer = build_visualizer(cfg, weights.get('meta', {}).get('dataset_meta') or {})
+    for (row, file), point in track(list(product(zip(rows, args.img), points))):
+        meter = CostMeter()
+        with torch.no_grad(), at_operating_point(model, point), meter:
+            (sample,) = model.test_step(prepared(cfg, file))
+        picture = drawn(visualizer, row.image, sample)
+        row.predictions[point.name] = Prediction(picture, meter.macs)
+    return rows
+
+
+def build_visualizer(cfg, meta: dict):
+    """The config's visualizer, with names and colours of the classes.
+
+    They come from the ``meta`` of the checkpoint, or else from the test dataset, whose
+    files are not read.
+    """
+    from mmengine.registry import DATASETS, VISUALIZERS
+
+    settings = {'name': 'predictions', **cfg.visualizer}
+    settings.pop('vis_backends', None)  # save and upload nothing
+    visualizer = VISUALIZERS.build(settings)
+    if 'classes' not in meta:
+        dataset = {**cfg.test_dataloader.dataset, 'lazy_init': True}
+        meta = DATASETS.build(dataset).metainfo
+    visualizer.dataset_meta = meta
+    return visualizer
+
+
+def drawn(visualizer, image, sample):
+    """The image (H, W, 3) with a prediction drawn on it."""
+    if not hasattr(visualizer, 'visualize_cls'):
+        visualizer.add_datasample('', image, sample, draw_gt=False, show=False)
+        return visualizer.get_image()
+    import mmcv
+
+    enlargement = -(-READABLE // min(image.shape[:2]))
+    pixels = mmcv.imrescale(image, enlargement, interpolation='nearest')
+    style = dict(wrap=True)  # names of ImageNet's classes are long
+    return visualizer.visualize_cls(pixels, sample, draw_gt=False, text_cfg=style)
 
 
 def print_costs(rows: list) -> None:
@@ -69,7 +137,6 @@ def main() -> None:
     from rich.progress import track
 
     from mmdyn.engine.build import read_config
-    from mmdyn.engine.predictions import predict_files
     from mmdyn.engine.runner import require_settings
     from mmdyn.visualization.predictions import draw_predictions
 
@@ -79,8 +146,7 @@ def main() -> None:
             cfg = read_config(args.config)
             user = 'drawing predictions needs'
             require_settings(cfg, user, 'visualizer', 'test_dataloader')
-            files = (args.checkpoint, args.img, args.points, args.device)
-            rows = predict_files(cfg, *files, track=shown)
+            rows = predict_files(cfg, args, shown)
         draw_predictions(rows, args.out)
     print_costs(rows)
     print('Written to', args.out)

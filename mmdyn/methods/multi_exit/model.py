@@ -101,7 +101,7 @@ class MultiExitModel(Searchable):
     def check_settings(self, settings: Mapping[str, Any]) -> None:
         if 'thresholds' in settings:
             if len(settings) > 1:
-                raise ValueError(f"'thresholds' must stand alone, got {dict(settings)}")
+                raise ValueError(f"points take 'thresholds' alone, got {dict(settings)}")
             checked_thresholds('found', settings['thresholds'], self.num_exits - 1)
             self.check_adaptive()
             return

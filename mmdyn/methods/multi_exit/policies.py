@@ -82,13 +82,10 @@ class ConfidencePolicy(Policy):
 
 
 def confidence(logits: Tensor) -> Tensor:
-    """Highest class probability (N,) of logits (N, K), or the mean of maps (N, K, h, w).
-
-    K = 1 of a map is one class against the rest.
-    """
+    """Highest class probability (N,) of logits (N, K), or its mean over (N, K, h, w)."""
     if logits.dim() == 2:
         return logits.softmax(dim=1).amax(dim=1)
-    if logits.shape[1] == 1:
+    if logits.shape[1] == 1:  # one class against the rest
         return logits.abs().sigmoid().mean(dim=(1, 2, 3))
     return logits.softmax(dim=1).amax(dim=1).mean(dim=(1, 2))
 

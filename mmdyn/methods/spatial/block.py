@@ -1,12 +1,13 @@
 """Residual blocks that compute as many positions of an image as a budget allows.
 
 Budget-aware Dynamic Spatially Adaptive Inference, Zampokas, Bouganis, Tzovaras. A block
-computes relu(skip + mask × branch). It has one mask unit and one set of norms for each
-budget; all budgets share the convolutions.
+has one mask unit and one set of norms for each budget, which share the convolutions.
 """
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from mmdyn.methods.spatial.budget import BlockCost
 from mmdyn.methods.spatial.mask_unit import MaskSchedule, MaskUnit
 from mmdyn.methods.spatial.ops.break_even import BlockKind, break_even_share
-from mmdyn.methods.spatial.ops.positions import dilate
+from mmdyn.methods.spatial.ops.positions import read_mask
 from mmdyn.methods.spatial.ops.residual import dense_residual, sparse_residual
 from mmdyn.models.folding import FoldedConvs, can_fold
 from mmdyn.models.residual_block import BasicBlock, Bottleneck, ResidualBlock
@@ -28,15 +29,14 @@ def budget_key(budget: float) -> str:
 
 
 class SpatialBlock(ResidualBlock):
-    """A residual block that computes its branch at the positions of a mask.
+    """A residual block: relu(skip + mask × branch).
 
     Without gradients a block may change its input, the output of a ReLU, in place.
 
     Args:
         budgets (Sequence[float]): Budgets to have modules for.
         cell, schedule: See :class:`MaskUnit`.
-        execution (str): ``'masked'``, ``'sparse'`` or ``'auto'``; see
-            :class:`mmdyn.methods.spatial.resnet.SpatialResNet`.
+        execution (str): See :class:`mmdyn.methods.spatial.resnet.SpatialResNet`.
         **kwargs: Arguments of :class:`ResidualBlock`.
 
     Attributes:
@@ -58,9 +58,8 @@ class SpatialBlock(ResidualBlock):
         self.at_budget = nn.ModuleDict()
         for budget in budgets:
             unit = MaskUnit(self.in_channels, self.stride, cell, schedule)
-            norms = copy.deepcopy(self.stock_norms())
-            modules = nn.ModuleDict(dict(mask_unit=unit, **norms))
-            self.at_budget[budget_key(budget)] = modules
+            modules = dict(mask_unit=unit, **copy.deepcopy(self.stock_norms()))
+            self.at_budget[budget_key(budget)] = nn.ModuleDict(modules)
         self.budget: float | None = None
         self.cost: BlockCost | None = None
         self._folded = FoldedConvs()
@@ -98,10 +97,11 @@ class SpatialBlock(ResidualBlock):
         if self.budget is None:
             return super().forward(x)
         mask = self.budget_modules.mask_unit(x)
-        read = self._read(mask, x)
-        self.cost = self._cost(mask, read)
+        read = read_mask(mask, self.branch_convs, x)
+        self.cost = BlockCost.of(self.branch_convs, mask, read)
         if self._must_mask():
-            return self._masked(x, mask)
+            out = self.run_branch(x)
+            return self.relu(out * mask.to(out.dtype) + self._skip(x))
         with torch.autocast(x.device.type, enabled=False):  # folded weights have x's type
             return self._executed(x, mask, read)
 
@@ -114,49 +114,23 @@ class SpatialBlock(ResidualBlock):
             or torch.jit.is_tracing()
         )
 
-    def _read(self, mask: Tensor, x: Tensor) -> Tensor:
-        """Mark the positions of the first convolution's output that the second reads."""
-        first, second = self.branch_convs[:2]
-        stride = first.stride[0]
-        size = tuple(-(-length // stride) for length in x.shape[2:])
-        return dilate(mask, second.stride[0], second.dilation[0], size)
-
-    def _cost(self, mask: Tensor, read: Tensor) -> BlockCost:
-        """Cost of a mask, given the mask of the positions that are read for it."""
-        first, *others = (conv.weight.numel() for conv in self.branch_convs)
-        on_read, on_active = read[0].numel() * first, mask[0].numel() * sum(others)
-        executed = read.float().mean() * on_read + mask.float().mean() * on_active
-        return BlockCost(executed, on_read + on_active, images=mask.shape[0])
-
-    def executed_share(self, mask: Tensor, x: Tensor) -> float:
-        """Share of the branch's MACs that a mask executes, given the block's input."""
-        return float(self._cost(mask, self._read(mask, x)).share)
-
-    def _masked(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Compute every position, then mask those that are not active."""
-        out = self.run_branch(x)
-        return self.relu(out * mask.to(out.dtype) + self._skip(x))
-
     def _skip(self, x: Tensor) -> Tensor:
         if self.downsample is None:
             return x
         return self.budget_modules.downsample_norm(self.downsample[:-1](x))
 
-    def _executed(self, x: Tensor, mask: Tensor, read_mask: Tensor) -> Tensor:
+    def _executed(self, x: Tensor, mask: Tensor, read: Tensor) -> Tensor:
         """Compute the active positions, or all where that is quicker."""
         norms = [self.norm(i + 1) for i in range(len(self._norm_names))]
         convs = [self._folded(c, n, x.dtype) for c, n in zip(self.branch_convs, norms)]
         # The layout of the folded weights: mixed layouts cost more than either.
         x = x.contiguous(memory_format=torch.channels_last)
         skip = x if self.downsample is None else self._folded_skip(x)
-        if not self._sparse_is_quicker(x):
-            return dense_residual(x, skip, mask.to(x.dtype), convs)
-        read, active = (m.flatten().nonzero().squeeze(1) for m in (read_mask, mask))
-        return sparse_residual(x, skip, read, active, read_mask.shape[2:], convs)
+        if self.execution == 'sparse' or self._sparse_is_quicker(x):
+            return sparse_residual(x, skip, read, mask, convs)
+        return dense_residual(x, skip, mask.to(x.dtype), convs)
 
     def _sparse_is_quicker(self, x: Tensor) -> bool:
-        if self.execution == 'sparse':
-            return True
         kind = BlockKind.of(self.branch_convs, self.downsample is None, x)
         return float(self.cost.share) < break_even_share(kind)
 
@@ -168,7 +142,7 @@ class SpatialBlock(ResidualBlock):
 
     @property
     def can_skip(self) -> bool:
-        """Whether norms and convolutions allow to compute positions on their own."""
+        """Whether the norms and convolutions can be computed at single positions."""
         convs = self.branch_convs
         if self.downsample is not None:
             convs.append(self.downsample[-2])
@@ -183,9 +157,17 @@ class SpatialBottleneck(SpatialBlock, Bottleneck):
     """1×1, 3×3 and 1×1: the first at the positions that the 3×3 reads."""
 
 
-def mask_units(model: nn.Module) -> Iterator[tuple[str, SpatialBlock, MaskUnit]]:
-    """The mask units of all budgets of a model: name of a block, the block, a unit."""
-    for name, block in model.named_modules():
-        if isinstance(block, SpatialBlock):
-            for modules in block.at_budget.values():
-                yield name, block, modules.mask_unit
+@contextmanager
+def hooked_mask_units(model: nn.Module, hook: Callable) -> Iterator[None]:
+    """Add a forward hook to all mask units of a model, inside a ``with`` block.
+
+    It is called with the name of the block, the block, and what torch gives hooks.
+    """
+    with ExitStack() as handles:
+        for name, block in model.named_modules():
+            if isinstance(block, SpatialBlock):
+                on_mask = partial(hook, name, block)
+                for modules in block.at_budget.values():
+                    unit = modules.mask_unit
+                    handles.enter_context(unit.register_forward_hook(on_mask))
+        yield

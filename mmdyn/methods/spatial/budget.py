@@ -15,49 +15,40 @@ from mmdyn.operating_point import DynamicModule
 
 @dataclass(frozen=True)
 class BlockCost:
-    """Cost of a block in one forward pass.
+    """Cost of a block in one forward pass."""
 
-    Args:
-        executed (Tensor | float): MACs of the active positions, mean over the images. In
-            training a scalar tensor with a gradient.
-        total (int): MACs of all positions, for one image.
-        images (int): Images that the block saw; others may have left at an exit.
-    """
+    executed: Tensor  # MACs of the active positions, mean over images; a scalar
+    total: int  # MACs of all positions, for one image
+    images: int  # images that the block saw; others may have left at an exit
 
-    executed: Tensor | float
-    total: int
-    images: int
+    @classmethod
+    def of(cls, convs: Sequence, mask: Tensor, read: Tensor) -> 'BlockCost':
+        """Cost of convolutions that compute ``mask``, the first of them ``read``."""
+        first, *others = (conv.weight.numel() for conv in convs)
+        on_read, on_active = read[0].numel() * first, mask[0].numel() * sum(others)
+        executed = read.float().mean() * on_read + mask.float().mean() * on_active
+        return cls(executed, on_read + on_active, images=len(mask))
 
     @property
-    def share(self) -> Tensor | float:
+    def share(self) -> Tensor:
         """The share of the block's MACs that is executed."""
         return self.executed / self.total
 
     def detached(self) -> 'BlockCost':
         """The same without the graph that led to it."""
-        if torch.is_tensor(self.executed):
-            return replace(self, executed=self.executed.detach())
-        return self
+        return replace(self, executed=self.executed.detach())
 
 
 def budget_loss(
     executed: Sequence[Tensor], total: Sequence[float], budget: float, progress: float
 ) -> Tensor:
-    """Penalise a network that executes more or less than its budget.
+    """Penalise a network that executes more or less than its budget, in (0, 1].
 
     The squared distance of the network's share from the budget, plus the mean over the
     blocks of the squared distances of their shares from the bounds
-    ``progress * budget`` and ``1 - progress * (1 - budget)``.
-
-    Args:
-        executed (Sequence[Tensor]): MACs of each block, scalars with gradients.
-        total (Sequence[float]): MACs of each block with nothing skipped.
-        budget (float): Share of the MACs that the network may execute, in (0, 1].
-        progress (float): From 1, where the bounds of a block are the budget itself, to
-            0, where any share is allowed.
-
-    Returns:
-        Tensor: The loss, a scalar.
+    ``progress * budget`` and ``1 - progress * (1 - budget)``. ``executed`` and ``total``
+    are MACs of each block; at a progress of 1 the bounds are the budget, at 0 there are
+    none.
     """
     blocks = torch.stack(list(executed))
     totals = blocks.new_tensor(total)
@@ -73,12 +64,10 @@ class BudgetedModule(DynamicModule):
 
     The settings of a point hold its ``budget``, the share of the masked blocks' MACs to
     execute; a point without one computes everything.
-
-    Attributes:
-        mask_schedule (MaskSchedule): How masks are sampled in training.
     """
 
     mask_schedule: MaskSchedule
+    """How masks are sampled in training."""
 
     def masked_blocks(self) -> dict:
         """The blocks with a ``cost`` (BlockCost or ``None``), by their names."""
@@ -86,8 +75,8 @@ class BudgetedModule(DynamicModule):
 
     def block_costs(self) -> dict[str, BlockCost]:
         """Costs of the latest forward pass by block; empty if it masked nothing."""
-        costs = {name: block.cost for name, block in self.masked_blocks().items()}
-        return {name: cost for name, cost in costs.items() if cost is not None}
+        blocks = self.masked_blocks().items()
+        return {name: block.cost for name, block in blocks if block.cost is not None}
 
     def auxiliary_losses(self) -> dict[str, Tensor]:
         """The budget loss of the latest training forward pass, if it masked anything.
@@ -95,11 +84,7 @@ class BudgetedModule(DynamicModule):
         The pass's graph is released: call it once after each.
         """
         # Blocks that ran without gradients cannot be trained.
-        costs = [
-            cost
-            for cost in self.block_costs().values()
-            if getattr(cost.executed, 'requires_grad', False)
-        ]
+        costs = [c for c in self.block_costs().values() if c.executed.requires_grad]
         if not costs:
             return {}
         loss = budget_loss(
@@ -114,8 +99,8 @@ class BudgetedModule(DynamicModule):
 
     def forward_statistics(self) -> dict[str, float]:
         """Share of the masked blocks' MACs that the latest forward pass executed."""
-        costs = [cost.detached() for cost in self.block_costs().values()]
-        executed = sum(cost.executed * cost.images for cost in costs)
+        costs = self.block_costs().values()
+        executed = sum(cost.executed.detach() * cost.images for cost in costs)
         total = sum(cost.total * cost.images for cost in costs)
         return dict(executed_share=float(executed) / total if total else 1.0)
 

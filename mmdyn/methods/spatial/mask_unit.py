@@ -14,28 +14,21 @@ from torch.nn import functional
 
 @dataclass
 class MaskSchedule:
-    """State of the sampling of masks in training; a hook changes it between iterations.
+    """State of the sampling of masks in training; a hook changes it."""
 
-    Args:
-        temperature (float): Divides the noisy logits before the sigmoid.
-        noise (bool): Whether Gumbel noise is added to the logits.
-        progress (float): Tightness of the bounds of single blocks, from 1 (each block
-            computes the budget's share) to 0 (only the network does).
-    """
-
-    temperature: float = 1.0
-    noise: bool = True
-    progress: float = 0.0
+    temperature: float = 1.0  # divides the noisy logits before the sigmoid
+    noise: bool = True  # whether Gumbel noise is added to the logits
+    progress: float = 0.0  # tightness of the bounds of blocks; see ``budget_loss``
 
 
 class MaskUnit(nn.Module):
-    """One mask for every position, or cell of positions, of a block's output.
+    """One decision for every cell of positions of a block's output.
 
     Args:
         channels (int): Channels C of the block's input.
         stride (int): Stride of the block.
-        cell (int): Height and width of the cells, in positions of the output. Cells
-            above 1 see the mean of their positions.
+        cell (int): Height and width of the cells. Above 1 they see the mean of their
+            positions.
         schedule (MaskSchedule): How to sample in training; shared by all units.
     """
 
@@ -44,9 +37,7 @@ class MaskUnit(nn.Module):
         self.stride = stride
         self.cell = cell
         self.schedule = schedule
-        self.conv = nn.Conv2d(
-            channels, 1, 3, stride=stride if cell == 1 else 1, padding=1
-        )
+        self.conv = nn.Conv2d(channels, 1, 3, stride if cell == 1 else 1, padding=1)
         self.fc = nn.Linear(channels, 1)
 
     def reset_parameters(self) -> None:
@@ -57,9 +48,8 @@ class MaskUnit(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Predict the mask of an input x (N, C, H, W) of the block.
 
-        Returns:
-            Tensor: Ones and zeros, (N, 1, ceil(H / stride), ceil(W / stride)). In
-            training they have the gradient of the sigmoid of the noisy logits.
+        Ones and zeros, (N, 1, ceil(H / stride), ceil(W / stride)). In training they have
+        the gradient of the sigmoid of the noisy logits.
         """
         mask = self.decide(self.logits(x))
         if self.cell == 1:
@@ -72,13 +62,10 @@ class MaskUnit(nn.Module):
         """The logit of each cell, (N, 1, rows, columns)."""
         if self.cell > 1:
             size = self.cell * self.stride
-            x = functional.avg_pool2d(
-                x, size, size, ceil_mode=True, count_include_pad=False
-            )
+            x = functional.avg_pool2d(x, size, ceil_mode=True, count_include_pad=False)
         # Not every exporter that traces knows fold.
         if self.conv.stride[0] > 1 or torch.jit.is_tracing():
-            pooled = x.mean(dim=(2, 3))
-            return self.conv(x) + self.fc(pooled)[:, :, None, None]
+            return self.conv(x) + self.fc(x.mean(dim=(2, 3)))[:, :, None, None]
         return self._products_then_shifts(x)
 
     def _products_then_shifts(self, x: Tensor) -> Tensor:
@@ -87,13 +74,11 @@ class MaskUnit(nn.Module):
         Kernels for convolutions to one channel compute 8 or 16 and discard the others.
         The linear layer moves before the pooling, which averages its outputs.
         """
-        n, _, height, width = x.shape
+        height, width = x.shape[2:]
         taps = self.conv.weight[0].flip(1, 2).flatten(1).t()  # fold mirrors the kernel
         weight = torch.cat([taps, self.fc.weight])
         products = functional.conv2d(x, weight[:, :, None, None])  # N, 10, H, W
-        local = functional.fold(
-            products[:, :9].flatten(2), (height, width), kernel_size=3, padding=1
-        )
+        local = functional.fold(products[:, :9].flatten(2), (height, width), 3, padding=1)
         pooled = products[:, 9:].mean(dim=(2, 3), keepdim=True)
         return local + (pooled + self.fc.bias + self.conv.bias)
 

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmdyn.methods.spatial.block import mask_units
+from mmdyn.methods.spatial.block import hooked_mask_units
 from mmdyn.visualization.style import new_figure
 
 COLUMNS = 8
@@ -22,30 +21,15 @@ def recorded_masks(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     """Collect the latest mask (N, 1, H, W) of each block, inside a ``with`` block."""
     masks: dict[str, Tensor] = {}
 
-    def keep(name: str, unit, inputs, mask: Tensor) -> None:
+    def keep(name: str, block, unit, inputs, mask: Tensor) -> None:
         masks[name] = mask.detach().float().cpu()
 
-    handles = [
-        unit.register_forward_hook(partial(keep, name))
-        for name, _, unit in mask_units(model)
-    ]
-    try:
+    with hooked_mask_units(model, keep):
         yield masks
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def summed_maps(masks: dict[str, Tensor], size: tuple[int, int]) -> Tensor:
-    """Count the blocks that computed each pixel of an image.
-
-    Args:
-        masks (dict[str, Tensor]): Mask (1, 1, H, W) of each block.
-        size (tuple[int, int]): Height and width of the image.
-
-    Returns:
-        Tensor: Numbers of blocks, of that height and width.
-    """
+    """Number of blocks, by masks (1, 1, H, W), that computed each pixel of an image."""
     maps = [functional.interpolate(mask, size, mode='nearest') for mask in masks.values()]
     return torch.cat(maps).sum(dim=(0, 1))
 
@@ -53,13 +37,9 @@ def summed_maps(masks: dict[str, Tensor], size: tuple[int, int]) -> Tensor:
 def draw_ponder_maps(
     image: np.ndarray, masks: dict[str, Tensor], path: str | Path, title: str
 ) -> None:
-    """Draw an image, the sum of its masks, and the mask of each block.
+    """Draw an image (H, W, 3), RGB, the sum of its masks, and the mask of each block.
 
-    Args:
-        image (np.ndarray): The image, (H, W, 3), RGB in 0…255.
-        masks (dict[str, Tensor]): Mask (1, 1, H, W) of each block.
-        path (str | Path): Where to write the picture; the suffix tells the format.
-        title (str): Its title.
+    The masks are (1, 1, H, W); the suffix of the path tells the format.
     """
     columns = min(COLUMNS, max(3, len(masks)))
     rows = -(-len(masks) // columns)
@@ -80,8 +60,7 @@ def draw_ponder_maps(
         block = '.'.join(name.split('.')[-2:])
         axes.set_title(f'{block}: {mask.mean():.0%}', fontsize=9)
     for axes in (whole, summed, *panels):
-        axes.set_xticks([])
-        axes.set_yticks([])
+        axes.set(xticks=[], yticks=[])
     for axes in panels[len(masks) :]:
         axes.set_axis_off()
     figure.suptitle(title, fontsize=10)

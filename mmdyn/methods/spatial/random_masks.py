@@ -4,8 +4,9 @@ Blobs where low-frequency noise is highest, in each block as large as it takes f
 block to execute a given share of its MACs.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 
 import torch
@@ -14,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmdyn.engine.loss_hook import unwrapped
-from mmdyn.methods.spatial.block import SpatialBlock, mask_units
-from mmdyn.methods.spatial.budget import BudgetedModule
+from mmdyn.methods.spatial.block import SpatialBlock, hooked_mask_units
+from mmdyn.methods.spatial.budget import BlockCost, BudgetedModule
+from mmdyn.methods.spatial.ops.positions import read_mask
 from mmdyn.registry import HOOKS
 
 PATCHES = 7
@@ -23,11 +25,7 @@ PATCHES = 7
 
 
 def active_budget(model: nn.Module) -> float:
-    """The budget that a model's masks should keep at its operating point.
-
-    Raises:
-        ValueError: If the model has no masks, or computes everything at this point.
-    """
+    """The budget of a model's active point; a ``ValueError`` where it has no masks."""
     for module in model.modules():
         if isinstance(module, BudgetedModule):
             budget = module.operating_point.settings.get('budget')
@@ -72,38 +70,38 @@ def synthetic_masks(
 
     Args:
         model (nn.Module): The model.
-        share (Callable[[], float]): Gives the share of each block's MACs to execute, for
-            each forward pass.
+        share (Callable[[], float]): Gives the share of each block's MACs to execute.
         fixed (bool): Whether every forward pass has the same masks; otherwise new ones
             are drawn from torch's random numbers.
     """
-    noise = _Noise(fixed)
-    handles = [
-        unit.register_forward_hook(partial(_replace, block, share, noise))
-        for _, block, unit in mask_units(model)
-    ]
-    handles.append(model.register_forward_pre_hook(noise.renew))
-    try:
+    blobs = _Blobs(share, fixed)
+    renewal = nullcontext() if fixed else model.register_forward_pre_hook(blobs.renew)
+    with renewal, hooked_mask_units(model, blobs.replace):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
-class _Noise:
-    """Smooth noise of one forward pass, and the masks that were made of it."""
+class _Blobs:
+    """The masks of one forward pass, all made of the same smooth noise."""
 
-    def __init__(self, fixed: bool):
+    def __init__(self, share: Callable[[], float], fixed: bool):
+        self.share = share
         self.fixed = fixed
+        self.renew()
+
+    def renew(self, *_) -> None:
         self.masks: dict[tuple, Tensor] = {}
         self.coarse: Tensor | None = None
 
-    def renew(self, *_) -> None:
-        if not self.fixed:
-            self.masks.clear()
-            self.coarse = None
+    def replace(
+        self, name: str, block: SpatialBlock, unit, inputs, mask: Tensor
+    ) -> Tensor:
+        share = self.share()
+        key = (block, mask.shape, share)
+        if key not in self.masks:
+            self.masks[key] = _blobs(block, inputs[0], self._noise(mask.shape), share)
+        return self.masks[key].to(mask)
 
-    def at(self, shape: torch.Size) -> Tensor:
+    def _noise(self, shape: torch.Size) -> Tensor:
         """The noise (N, 1, H, W), the same pattern at every resolution."""
         n, _, height, width = shape
         if self.coarse is None or len(self.coarse) != n:
@@ -115,22 +113,16 @@ class _Noise:
         return functional.interpolate(self.coarse, (height, width), mode='bicubic')
 
 
-def _replace(block, share, noise: _Noise, unit, inputs, mask: Tensor) -> Tensor:
-    key = (block, mask.shape, share())
-    if key not in noise.masks:
-        noise.masks[key] = _blobs(block, inputs[0], noise.at(mask.shape), share())
-    return noise.masks[key].to(mask)
-
-
 @torch.no_grad()
 def _blobs(block: SpatialBlock, x: Tensor, noise: Tensor, share: float) -> Tensor:
     """The mask of the highest noise whose executed share is the nearest above."""
     levels = noise.flatten().sort(descending=True).values
-    low, high = 0, len(levels) - 1
-    while low < high:  # more active positions execute more: bisect their number
-        middle = (low + high) // 2
-        if block.executed_share((noise >= levels[middle]).float(), x) < share:
-            low = middle + 1
-        else:
-            high = middle
-    return (noise >= levels[low]).float()
+
+    def executed(number: int) -> float:
+        mask = (noise >= levels[number]).float()
+        read = read_mask(mask, block.branch_convs, x)
+        return float(BlockCost.of(block.branch_convs, mask, read).share)
+
+    # More active positions execute more: bisect their number.
+    number = bisect_left(range(len(levels) - 1), share, key=executed)
+    return (noise >= levels[number]).float()

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from numbers import Real
 
-import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
@@ -38,28 +37,23 @@ class SpatialResNet(BudgetedModule, ResNet):
     Its operating points are ``budget=<b>`` for each budget b below 1, and ``dense``.
     A budget is the share of the MACs of the blocks' branches that is executed, on
     average over images; stem, 1×1 convolutions on skip connections and mask units are
-    not part of it. ``dense`` computes every position with the stock norms, so a stock
-    checkpoint gives exactly its own outputs there.
+    not part of it. ``dense`` gives exactly the outputs of a stock checkpoint.
 
     Train it with ``mmdyn.BudgetScheduleHook``, and under DDP with
     ``find_unused_parameters=True`` in the config: an iteration uses the modules of one
-    budget.
-
-    Without gradients blocks change their inputs in place and keep a copy of their
-    convolutions for each budget, with its norms folded in.
+    budget. Without gradients blocks change their inputs in place and keep a copy of
+    their convolutions for each budget, with its norms folded in.
 
     Args:
         depth (int): Number of layers with weights.
         budgets (Sequence[float]): Budgets, rising, in (0, 1]; 1 stands for ``dense``,
             which is then trained as well.
-        mask_stride (int): Height and width of the cells of positions of a block's output
-            that are decided together, for hardware that prefers larger pieces; 1 as in
-            the paper.
+        mask_stride (int): Height and width of the cells of a block's output that are
+            decided together; 1 as in the paper.
         execution (str): How budgets are executed at inference. ``'masked'``: every
             position is computed and multiplied by the mask, as always in training.
             ``'sparse'``: only active positions. ``'auto'``: the quicker way for each
-            block and input, by the times of both on this machine, which are measured
-            when a kind of block first runs.
+            kind of block, which is measured when one first runs.
         **kwargs: Arguments of :class:`ResNet`.
 
     Raises:
@@ -84,8 +78,10 @@ class SpatialResNet(BudgetedModule, ResNet):
         check_counts(mask_stride=mask_stride)
         check_choice('execution', execution, EXECUTIONS)
         self.mask_schedule = MaskSchedule()
+        below_one = [budget for budget in self.budgets if budget < 1]
+        self._budget_keys = {budget_key(budget) for budget in below_one}
         self._block_arguments = dict(
-            budgets=self.masked_budgets,
+            budgets=below_one,
             cell=mask_stride,
             schedule=self.mask_schedule,
             execution=execution,
@@ -100,18 +96,11 @@ class SpatialResNet(BudgetedModule, ResNet):
                 )
             for block in self.masked_blocks().values():
                 block.execution = 'masked'
-        masked = (
-            OperatingPoint(f'budget={b:g}', dict(budget=b)) for b in self.masked_budgets
-        )
+        masked = [OperatingPoint(f'budget={b:g}', dict(budget=b)) for b in below_one]
         self._operating_points = (*masked, DENSE)
 
     def make_block(self, index: int, **kwargs) -> nn.Module:
         return self.spatial_blocks[self.block](**self._block_arguments, **kwargs)
-
-    @property
-    def masked_budgets(self) -> list[float]:
-        """The budgets with masks: all but 1."""
-        return [budget for budget in self.budgets if budget < 1]
 
     def masked_blocks(self) -> dict[str, SpatialBlock]:
         """The residual blocks by their names, ``'layer1.0'`` and so on."""
@@ -145,14 +134,7 @@ class SpatialResNet(BudgetedModule, ResNet):
         return super().forward_stem(x)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Compute features of images at the active operating point.
-
-        Args:
-            x (Tensor): Images of shape (N, C, H, W).
-
-        Returns:
-            tuple[Tensor, ...]: Outputs of the stages in ``out_indices``.
-        """
+        """Compute the features of images (N, C, H, W) from stages ``out_indices``."""
         outs = super().forward(x)
         if not x.is_contiguous():
             return outs
@@ -161,89 +143,67 @@ class SpatialResNet(BudgetedModule, ResNet):
         return tuple(out.contiguous() for out in outs)
 
     def frozen_modules(self) -> list[nn.Module]:
-        """The modules of frozen stages that a dense checkpoint has, not the budgets'."""
-        return sum(map(_without_budgets, super().frozen_modules()), [])
+        """The modules of frozen stages but those of single budgets."""
+        modules = []
+        for module in super().frozen_modules():
+            blocks = [b for b in module.children() if isinstance(b, SpatialBlock)]
+            parts = [part for block in blocks for part in block.named_children()]
+            shared = [part for name, part in parts if name != 'at_budget']
+            modules += shared or [module]
+        return modules
 
     def init_residuals(self) -> None:
         super().init_residuals()
-        self.fill_budget_norms()
         for block in self.masked_blocks().values():
             for modules in block.at_budget.values():
                 modules.mask_unit.reset_parameters()
-
-    @torch.no_grad()
-    def fill_budget_norms(self) -> None:
-        """Make the norms of every budget copies of the stock ones."""
-        for block in self.masked_blocks().values():
-            for name, stock in block.stock_norms().items():
-                for modules in block.at_budget.values():
+                for name, stock in block.stock_norms().items():
                     modules[name].load_state_dict(stock.state_dict())
 
     def rename_stock_keys(self, state_dict: dict, prefix: str = '') -> None:
         super().rename_stock_keys(state_dict, prefix)
-        found = _budgets_in(state_dict, prefix)
-        keys = [budget_key(b) for b in self.masked_budgets]
-        if found and found != set(keys):
+        start = re.escape(prefix)
+        pattern = re.compile(rf'{start}layer\d+\.\d+\.at_budget\.([^.]+)\.')
+        theirs = {key: m[1] for key in state_dict if (m := pattern.match(key))}
+        found, keys = set(theirs.values()), self._budget_keys
+        if found and found != keys:
             print_log(
                 f'the checkpoint was trained with the budgets {_listed(found)}, this '
                 f'network has {_listed(keys)}: loading those in common, '
-                f'{_listed(found & set(keys)) or "none"}',
+                f'{_listed(found & keys) or "none"}',
                 logger='current',
                 level=logging.WARNING,
             )
+        for key, budget in theirs.items():
+            if budget not in keys:
+                del state_dict[key]
         for name, block in self.masked_blocks().items():
-            for key in set(keys) - found:
-                _copy_norms(state_dict, f'{prefix}{name}.', block, key)
-            for key in found - set(keys):
-                _drop(state_dict, f'{prefix}{name}.at_budget.{key}.')
-
-
-def _without_budgets(module: nn.Module) -> list[nn.Module]:
-    """The module, or of a stage of spatial blocks the parts that all budgets share."""
-    blocks = [block for block in module.children() if isinstance(block, SpatialBlock)]
-    parts = (part for block in blocks for part in block.named_children())
-    return [part for name, part in parts if name != 'at_budget'] if blocks else [module]
+            _copy_norms(state_dict, f'{prefix}{name}.', block, keys - found)
 
 
 def _check_budgets(budgets: Sequence[float]) -> tuple[float, ...]:
-    if (
-        not isinstance(budgets, Sequence)
-        or not budgets
-        or not all(map(_is_budget, budgets))
-    ):
+    values = budgets if isinstance(budgets, Sequence) else ()
+    if not values or not all(isinstance(b, Real) and 0 < b <= 1 for b in values):
         raise ValueError(f'budgets must be numbers in (0, 1], got {budgets!r}')
-    if any(low >= high for low, high in zip(budgets, budgets[1:])):
-        raise ValueError(f'budgets must rise and not repeat, got {budgets!r}')
-    names = [f'{budget:g}' for budget in budgets]
-    if len(set(names)) < len(names) or (names[-1] == '1' and budgets[-1] != 1):
-        raise ValueError(f'budgets must differ in six digits, got {budgets!r}')
+    rounded = [float(f'{budget:g}') for budget in budgets]
+    if rounded != sorted(set(rounded)) or rounded[-1] == 1 > budgets[-1]:
+        raise ValueError(
+            'budgets must differ in six digits and must rise and not repeat, got '
+            f'{budgets!r}'
+        )
     return tuple(budgets)
-
-
-def _is_budget(value) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and 0 < value <= 1
-
-
-def _budgets_in(state_dict: dict, prefix: str) -> set[str]:
-    pattern = re.compile(rf'{re.escape(prefix)}layer\d+\.\d+\.at_budget\.([^.]+)\.')
-    return {match[1] for key in state_dict if (match := pattern.match(key))}
 
 
 def _listed(keys: Iterable[str]) -> str:
     return ', '.join(sorted(key.replace('_', '.') for key in keys))
 
 
-def _copy_norms(state_dict: dict, start: str, block: SpatialBlock, key: str) -> None:
-    """Give a budget that a checkpoint lacks the stock norms of a block."""
+def _copy_norms(state_dict: dict, start: str, block: SpatialBlock, keys) -> None:
+    """Give budgets that a checkpoint lacks the stock norms of a block."""
     stock_names = {module: name for name, module in block.named_modules()}
     for name, stock in block.stock_norms().items():
         for tensor in stock.state_dict():
             source = f'{start}{stock_names[stock]}.{tensor}'
             if source in state_dict:
-                own = f'{start}at_budget.{key}.{name}.{tensor}'
-                state_dict[own] = state_dict[source]
-
-
-def _drop(state_dict: dict, start: str) -> None:
-    for key in [key for key in state_dict if key.startswith(start)]:
-        del state_dict[key]
+                own = [f'{start}at_budget.{key}.{name}.{tensor}' for key in keys]
+                state_dict.update(dict.fromkeys(own, state_dict[source]))

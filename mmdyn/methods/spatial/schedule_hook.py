@@ -25,15 +25,11 @@ class BudgetScheduleHook(OperatingPointScheduleHook):
     """Train budgets alternately, one per iteration, and steer the masks to them.
 
     On top of :class:`mmdyn.engine.schedule_hook.OperatingPointScheduleHook` it sets the
-    temperature and noise of the masks and the bounds of the budget loss. With
-    ``awareness`` it scales the other losses of a budget after each validation by the
-    budget's distance from its target; the validation loop must be
-    ``mmdyn.OperatingPointValLoop`` then.
-
-    Executed shares are logged: each budget's in every line of the log, each block's at
-    the end of an epoch, or of a validation interval where training counts iterations.
-    The weights of the budgets are in the checkpoint; everything else follows from the
-    iteration, so a resumed training continues exactly.
+    temperature and noise of the masks and the bounds of the budget loss, and logs each
+    block's executed share at the end of an epoch, or of a validation interval where
+    training counts iterations. With ``awareness`` it scales the other losses of a budget
+    after each validation by the budget's distance from its target. A resumed training
+    continues exactly.
 
     Args:
         order (str): ``'round_robin'``, ``'random'`` or ``'sandwich'``.
@@ -45,7 +41,8 @@ class BudgetScheduleHook(OperatingPointScheduleHook):
             are relaxed; 0 for no such bounds.
         weight (float): Weight of the budget loss.
         awareness (str): How weights follow distances d from the targets: ``'l2'``, in
-            proportion to d², ``'l1'``, to d / target, or ``'none'``.
+            proportion to d², ``'l1'``, to d / target, or ``'none'``. All but the last
+            need ``mmdyn.OperatingPointValLoop``.
         targets (str | Mapping[str, float]): Target of each point by its name, for
             example ``{'budget=0.3': 72.3}``; or ``'dense'``: for all points the score at
             ``dense`` before training.
@@ -74,12 +71,14 @@ class BudgetScheduleHook(OperatingPointScheduleHook):
     ):
         super().__init__(order=order, weight=weight)
         check_choice('awareness', awareness, AWARENESS)
-        _check_share('noise_until', noise_until)
-        _check_share('bounds_until', bounds_until)
+        shares = dict(noise_until=noise_until, bounds_until=bounds_until)
+        for name, share in shares.items():
+            if not (isinstance(share, Real) and 0 <= share <= 1):
+                raise ValueError(f'{name} must lie in 0…1, got {share!r}')
         _check_temperature(temperature)
         if targets != 'dense' and not isinstance(targets, Mapping):
             raise ValueError(f"targets must be 'dense' or a dict, got {targets!r}")
-        self.temperature = [tuple(pair) for pair in temperature]
+        self.temperature = temperature
         self.noise_until = noise_until
         self.bounds_until = bounds_until
         self.awareness = awareness
@@ -88,7 +87,7 @@ class BudgetScheduleHook(OperatingPointScheduleHook):
         self.aware: TargetWeights | None = None
 
     def before_train(self, runner) -> None:
-        self._block_shares = defaultdict(list)
+        self._block_shares = defaultdict(lambda: defaultdict(list))  # by point, block
         super().before_train(runner)
         if self.awareness != 'none':
             self.aware = TargetWeights(
@@ -99,18 +98,18 @@ class BudgetScheduleHook(OperatingPointScheduleHook):
         found = [m for m in model.modules() if isinstance(m, BudgetedModule)]
         if not found:
             raise ValueError(
-                f'mmdyn.BudgetScheduleHook needs a model with budgets, such as one with '
-                f"backbone=dict(type='mmdyn.SpatialResNet', …); {type(model).__name__} "
-                f'has no module with budgets'
+                'mmdyn.BudgetScheduleHook needs a model with budgets, such as '
+                f'mmdyn.SpatialResNet; {type(model).__name__} has no module with budgets'
             )
         return found
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         super().before_train_iter(runner, batch_idx, data_batch)
         done = runner.iter / runner.max_iters
+        temperatures = [value for start, value in self.temperature if start <= done]
         for backbone in self.modules:
             schedule = backbone.mask_schedule
-            schedule.temperature = value_at(self.temperature, done)
+            schedule.temperature = temperatures[-1]
             schedule.noise = done < self.noise_until
             schedule.progress = bounds_progress(done, self.bounds_until)
 
@@ -127,7 +126,7 @@ class BudgetScheduleHook(OperatingPointScheduleHook):
         super().after_train_iter(runner, batch_idx, data_batch, outputs)
         for backbone in self.modules:
             for block, cost in backbone.block_costs().items():
-                self._block_shares[self.point.name, block].append(cost.share)
+                self._block_shares[self.point.name][block].append(cost.share)
         if not trains_by_epoch(runner) and self.every_n_train_iters(
             runner, runner.val_interval
         ):
@@ -138,27 +137,18 @@ class BudgetScheduleHook(OperatingPointScheduleHook):
             self._log_blocks(runner)
 
     def _log_blocks(self, runner) -> None:
-        means = {k: float(sum(v) / len(v)) for k, v in self._block_shares.items()}
-        self._block_shares.clear()
-        scalars = {f'{name}/executed/{block}': m for (name, block), m in means.items()}
+        scalars = {}
+        for point, blocks in self._block_shares.items():
+            means = {name: float(sum(v) / len(v)) for name, v in blocks.items()}
+            scalars |= {f'{point}/executed/{name}': m for name, m in means.items()}
+            listed = ', '.join(f'{name} {m:.2f}' for name, m in means.items())
+            runner.logger.info(f'Executed at {point}: {listed}')
         runner.visualizer.add_scalars(scalars, step=runner.iter + 1)
-        for point in self.points:
-            blocks = ', '.join(
-                f'{block} {m:.2f}'
-                for (name, block), m in means.items()
-                if name == point.name
-            )
-            if blocks:
-                runner.logger.info(f'Executed at {point}: {blocks}')
+        self._block_shares.clear()
 
     def after_val_epoch(self, runner, metrics: dict | None = None) -> None:
         if self.aware is not None:  # a validation without training has none
             self.aware.validated(runner, metrics)
-
-
-def value_at(pairs: Sequence[tuple[float, float]], done: float) -> float:
-    """The value of the last pair (start, value) whose start has been reached."""
-    return [value for start, value in pairs if start <= done][-1]
 
 
 def bounds_progress(done: float, until: float) -> float:
@@ -166,14 +156,9 @@ def bounds_progress(done: float, until: float) -> float:
     return math.cos(min(done / until, 1) * math.pi / 2) ** 2 if until else 0.0
 
 
-def _check_share(name: str, value: float) -> None:
-    if not (isinstance(value, Real) and 0 <= value <= 1):
-        raise ValueError(f'{name} must lie in 0…1, got {value!r}')
-
-
 def _check_temperature(pairs: Sequence[tuple[float, float]]) -> None:
     starts = [start for start, _ in pairs]
-    if not starts or starts[0] != 0 or starts != sorted(starts) or starts[-1] >= 1:
+    if starts[:1] != [0] or starts != sorted(starts) or starts[-1] >= 1:
         raise ValueError(
             'temperature must be pairs (share of the training, temperature), the shares '
             f'rising from 0 and below 1, got {pairs!r}'

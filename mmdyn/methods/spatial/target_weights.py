@@ -1,14 +1,13 @@
 """Target awareness: weights of budgets by the distances of scores from targets."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from numbers import Real
 
-import torch
 from mmengine.hooks import EMAHook
 from mmengine.runner import EpochBasedTrainLoop
 
 from mmdyn.engine.loops import OperatingPointValLoop
+from mmdyn.engine.passes import PassTotals
 from mmdyn.operating_point import (
     OperatingPoint,
     at_operating_point,
@@ -20,18 +19,7 @@ _STATE = 'mmdyn/budget_weights'  # in the message hub, which checkpoints contain
 
 
 class TargetWeights:
-    """The weights of the budgets' losses, updated after each validation.
-
-    Args:
-        norm (str): ``'l1'`` or ``'l2'``; see :func:`target_weights`.
-        targets (str | Mapping[str, float]): Target of each point, or ``'dense'``.
-        metric (str | None): Metric of the targets; ``None``: the evaluator's first.
-        points (Sequence[OperatingPoint]): The trained points.
-        runner (Runner): The runner, about to train.
-
-    Attributes:
-        weights (dict[str, float]): Weight of the losses of each point, by its name.
-    """
+    """The weights of the budgets' losses by point name, updated after each validation."""
 
     def __init__(
         self,
@@ -43,7 +31,6 @@ class TargetWeights:
     ):
         self.norm = norm
         self.metric = metric
-        self.points = points
         self.weights = {point.name: 1.0 for point in points}
         self._check_loop(runner)
         state = runner.message_hub.runtime_info.get(_STATE) if runner.iter > 0 else None
@@ -53,22 +40,26 @@ class TargetWeights:
             return
         self.weights, self.targets = dict(state['weights']), dict(state['targets'])
         if state['step'] < runner.iter and _validation_was_due(runner):
-            # Checkpoints are written before the validation of their step.
-            with _averaged_weights(runner):
-                self.update(runner, {p.name: self._score(runner, p) for p in points})
+            # Checkpoints are written before the validation of their step, which is of
+            # averaged weights if there are any.
+            averages = [hook for hook in runner.hooks if isinstance(hook, EMAHook)]
+            for hook in averages:
+                hook.before_val_epoch(runner)
+            self._update(runner, {p.name: self._score(runner, p) for p in points})
+            for hook in averages:
+                hook.after_val_epoch(runner)
 
     def _check_loop(self, runner) -> None:
-        loop = runner.val_loop
-        if not isinstance(loop, OperatingPointValLoop):
-            raise ValueError(
-                f"awareness={self.norm!r} needs val_cfg=dict(type='mmdyn."
-                f"OperatingPointValLoop'), got {type(loop).__name__}"
-            )
-        offered = [point.name for point in loop.points]
+        loop, is_ours = (
+            runner.val_loop,
+            isinstance(runner.val_loop, OperatingPointValLoop),
+        )
+        offered = [point.name for point in loop.points] if is_ours else []
         if missing := [name for name in self.weights if name not in offered]:
             raise ValueError(
-                f'awareness={self.norm!r} needs the scores of {missing}; the validation '
-                f'loop runs {offered}'
+                f'awareness={self.norm!r} needs the scores of {missing} from val_cfg='
+                f"dict(type='mmdyn.OperatingPointValLoop'), got {type(loop).__name__} of "
+                f'{offered}'
             )
 
     def _resolve(self, targets: str | Mapping[str, float], runner) -> dict[str, float]:
@@ -85,11 +76,11 @@ class TargetWeights:
         """Score of the model at a point; no hooks of a validation run."""
         loop, model = runner.val_loop, runner.model
         runner.logger.info(f'Measuring the score at {point}')
+        totals = PassTotals(model, 'val', loop.fp16)
         model.eval()
-        with at_operating_point(model, point), torch.no_grad():
+        with at_operating_point(model, point):
             for batch in loop.dataloader:
-                outputs = model.val_step(batch)
-                loop.evaluator.process(data_samples=outputs, data_batch=batch)
+                loop.evaluator.process(data_samples=totals.run(batch), data_batch=batch)
         metrics = loop.evaluator.evaluate(len(loop.dataloader.dataset))
         model.train()
         return float(metrics[self._metric_of(metrics)])
@@ -101,15 +92,15 @@ class TargetWeights:
         return metric
 
     def validated(self, runner, metrics: Mapping) -> None:
-        """Set the weights by the metrics of a validation."""
-        start = f'{self.points[0].name}/'
+        """Set the weights by the metrics of a validation, ``<point>/<metric>``."""
+        start = f'{next(iter(self.weights))}/'
         of_first = {
             k.removeprefix(start): v for k, v in metrics.items() if k.startswith(start)
         }
         metric = self._metric_of(of_first)
-        self.update(runner, {name: metrics[f'{name}/{metric}'] for name in self.weights})
+        self._update(runner, {name: metrics[f'{name}/{metric}'] for name in self.weights})
 
-    def update(self, runner, reached: Mapping[str, float]) -> None:
+    def _update(self, runner, reached: Mapping[str, float]) -> None:
         """Set the weights by the scores of the points."""
         self.weights = target_weights(reached, self.targets, self.norm)
         for name, weight in self.weights.items():
@@ -119,9 +110,7 @@ class TargetWeights:
         self._save(runner)
 
     def _save(self, runner) -> None:
-        state = dict(
-            step=runner.iter, weights=dict(self.weights), targets=dict(self.targets)
-        )
+        state = dict(step=runner.iter, weights=self.weights, targets=self.targets)
         runner.message_hub.update_info(_STATE, state)
 
 
@@ -130,11 +119,8 @@ def target_weights(
 ) -> dict[str, float]:
     """Weights of the losses, with mean 1; all are 1 if every target is reached.
 
-    Args:
-        reached (Mapping[str, float]): Score a of each point.
-        targets (Mapping[str, float]): Target t of each point.
-        norm (str): ``'l2'``: in proportion to (t - a)²; ``'l1'``: to 1 - a / t where
-            that is positive.
+    With scores a and targets t of the points: ``'l2'``: in proportion to (t - a)²;
+    ``'l1'``: to 1 - a / t where that is positive.
     """
     if norm == 'l2':
         distances = {n: (targets[n] - a) ** 2 for n, a in reached.items()}
@@ -154,16 +140,3 @@ def trains_by_epoch(runner) -> bool:
 def _validation_was_due(runner) -> bool:
     done = runner.epoch if trains_by_epoch(runner) else runner.iter
     return done >= runner.val_begin and done % runner.val_interval == 0
-
-
-@contextmanager
-def _averaged_weights(runner) -> Iterator[None]:
-    """Put averaged weights into the model, if a hook does so for validations."""
-    hooks = [hook for hook in runner.hooks if isinstance(hook, EMAHook)]
-    for hook in hooks:
-        hook.before_val_epoch(runner)
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.after_val_epoch(runner)

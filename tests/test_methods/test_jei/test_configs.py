@@ -35,7 +35,7 @@ def test_schedule_of_appendix_9_1_2(name, mmpretrain_scope):
     assert cfg.train_cfg.max_epochs == epochs
     (hook,) = map(HOOKS.build, cfg.custom_hooks)
     assert 1 <= hook.warmup_epochs <= epochs / 2
-    assert hook.cost_weight == 1
+    assert hook.objective.cost_weight == 1
     if 't2t' in name:
         images = 256 if 'svhn' in name else 64
         assert cfg.train_dataloader.batch_size == images

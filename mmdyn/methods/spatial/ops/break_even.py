@@ -1,20 +1,20 @@
 """The share of executed MACs below which sparse execution of a block is quicker.
 
-Both ways are timed on random numbers when a kind of block first runs; after that the
-decision is one comparison.
+Both ways are timed on random numbers when a kind of block first runs.
 """
 
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import torch
 from torch import nn
 from torch.utils.benchmark import Timer
 
-from mmdyn.methods.spatial.ops.positions import dilate
+from mmdyn.methods.spatial.budget import BlockCost
+from mmdyn.methods.spatial.ops.positions import read_mask
 from mmdyn.methods.spatial.ops.residual import dense_residual, sparse_residual
 from mmdyn.models.folding import FoldedConv
 
@@ -27,29 +27,18 @@ SMALLEST, LARGEST = 6, dict(cpu=13, cuda=17)
 
 @dataclass(frozen=True)
 class BlockKind:
-    """Everything that the time of a block depends on but the active positions.
+    """Everything that the time of a block depends on but the active positions."""
 
-    Args:
-        convs (tuple[tuple[int, ...], ...]): Input and output channels, kernel size,
-            stride and dilation of each convolution of the branch.
-        identity (bool): Whether the skip connection is the input itself.
-        positions (int): Positions of the input in all images of the batch, rounded to a
-            power of two.
-        dtype (torch.dtype): Type of the maps.
-        device (torch.device): Device of the maps.
-        threads (int): Threads of a CPU.
-    """
-
-    convs: tuple[tuple[int, ...], ...]
-    identity: bool
-    positions: int
+    convs: tuple[tuple[int, ...], ...]  # channels in and out, kernel, stride, dilation
+    identity: bool  # whether the skip connection is the input itself
+    positions: int  # of the input in all images, rounded to a power of two
     dtype: torch.dtype
     device: torch.device
     threads: int
 
     @classmethod
     def of(cls, convs: list[nn.Conv2d], identity: bool, x: torch.Tensor) -> 'BlockKind':
-        """The kind of a block with these convolutions on its branch and this input."""
+        """The kind of a block with this branch and input."""
         positions = x.shape[0] * x.shape[2] * x.shape[3]
         largest = LARGEST.get(x.device.type, LARGEST['cpu'])
         power = min(max(round(math.log2(positions)), SMALLEST), largest)
@@ -75,7 +64,7 @@ def _measure(kind: BlockKind) -> float:
         torch.cuda.set_device(kind.device)
     block = _RandomBlock(kind)
     shares, runs = zip(*(block.sparse(fraction) for fraction in (0.1, 0.6)))
-    dense, low, high = _medians([block.dense, *runs], kind.threads)
+    dense, low, high = _medians([block.dense(), *runs], kind.threads)
     slope = (high - low) / (shares[1] - shares[0])
     if slope <= 0:  # noise alone
         return 1.0 if high < MARGIN * dense else 0.0
@@ -90,43 +79,29 @@ def _medians(runs: list[Callable[[], object]], threads: int) -> list[float]:
 
 
 class _RandomBlock:
-    """A block of a kind, with random weights, on a random image."""
+    """Runs of a block of a kind, with random weights, on a random image."""
 
     def __init__(self, kind: BlockKind):
         self.convs = [_random_conv(kind, *conv) for conv in kind.convs]
         side = round(kind.positions**0.5)
-        options = dict(dtype=kind.dtype, device=kind.device)
-        channels = kind.convs[0][0]
-        self.identity = kind.identity
-        self.x = _channels_last(torch.rand(1, channels, side, side, **options))
-        with torch.no_grad():
-            self.hidden = self.convs[0](self.x)
-            out = self.convs[1](self.hidden)
+        shape = (1, kind.convs[0][0], side, side)
+        x = torch.rand(shape, dtype=kind.dtype, device=kind.device)
+        self.x = out = x.contiguous(memory_format=torch.channels_last)
+        for conv in self.convs:
+            out = conv(out)
         self.size = out.shape[2:]
-        shape = (1, kind.convs[-1][1], *self.size)
-        self.skip = _channels_last(torch.rand(shape, **options))
+        self.skip = self.x if kind.identity else out
 
-    def dense(self):
-        return dense_residual(self.x, self._skip(), self._mask(1.0), self.convs)
+    def dense(self) -> Callable[[], object]:
+        """The run that computes everything."""
+        return partial(dense_residual, self.x, self.skip, self._mask(1.0), self.convs)
 
     def sparse(self, fraction: float) -> tuple[float, Callable[[], object]]:
         """Share of the MACs with this share of active positions, and the run of it."""
         mask = self._mask(fraction)
-        conv = self.convs[1].conv
-        size = tuple(self.hidden.shape[2:])
-        dilated = dilate(mask, conv.stride[0], conv.dilation[0], size)
-
-        def run():
-            read, active = (m.flatten().nonzero().squeeze(1) for m in (dilated, mask))
-            sparse_residual(self.x, self._skip(), read, active, size, self.convs)
-
-        macs = [conv.weight.numel() for conv in self.convs]
-        positions = [dilated, *[mask] * (len(macs) - 1)]
-        executed = sum(p.sum().item() * m for p, m in zip(positions, macs))
-        return executed / sum(p.numel() * m for p, m in zip(positions, macs)), run
-
-    def _skip(self):
-        return self.x if self.identity else self.skip
+        read = read_mask(mask, [conv.conv for conv in self.convs], self.x)
+        share = float(BlockCost.of(self.convs, mask, read).share)
+        return share, partial(sparse_residual, self.x, self.skip, read, mask, self.convs)
 
     def _mask(self, fraction: float) -> torch.Tensor:
         mask = self.x.new_zeros(1, 1, *self.size)
@@ -139,7 +114,3 @@ def _random_conv(kind: BlockKind, channels, outputs, kernel, stride, dilation):
     conv = nn.Conv2d(channels, outputs, kernel, stride, padding, dilation)
     conv = conv.to(kind.device, kind.dtype, memory_format=torch.channels_last)
     return FoldedConv(conv.weight.detach(), conv.bias.detach(), conv)
-
-
-def _channels_last(x: torch.Tensor) -> torch.Tensor:
-    return x.contiguous(memory_format=torch.channels_last)

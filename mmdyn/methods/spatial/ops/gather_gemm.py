@@ -1,8 +1,8 @@
 """Convolution at chosen positions: gather rows, multiply, scatter.
 
-Feature maps are matrices here, one row for each position and one column for each channel,
-which is the memory of a channels-last map. A convolution at P positions is then one
-matrix product (GEMM) of the gathered (P, taps × channels) patches.
+Feature maps are matrices here, one row for each position and one column for each channel:
+the memory of a channels-last map. A convolution at P positions is then one matrix product
+(GEMM) of the gathered (P, taps × channels) patches.
 """
 
 import torch
@@ -26,17 +26,14 @@ def gather_gemm(
 ) -> None:
     """Compute a convolution at P positions and write them into ``out``.
 
-    Multiplies P × taps × C × D numbers, whatever the size of the maps.
-
     Args:
         source (Tensor): Rows (R, C) to convolve.
         index (Tensor | None): Row of each tap of each position, (P, taps) int64; R
-            stands for a tap outside of the map, which counts as zeros. ``None``: row p
-            for position p, one tap.
+            stands for zeros, outside of the map. ``None``: row p for position p.
         conv (FoldedConv): Weights of C to D channels.
         out (Tensor): Rows (Q, D), changed in place.
-        out_index (Tensor | None): Row of each position in ``out``, (P,) int64, without
-            repetitions. ``None``: row p.
+        out_index (Tensor | None): Distinct rows of the positions in ``out``, (P,) int64.
+            ``None``: row p.
         add (bool): Add to the rows of ``out`` instead of replacing them.
         relu (bool): Clamp the sums at zero.
     """
@@ -53,17 +50,16 @@ def gather_gemm(
     for start in range(0, count, CHUNK):
         chunk = slice(start, min(start + CHUNK, count))
         rows = source[chunk] if index is None else _gather(source, index[chunk], fill)
-        target = out[chunk] if out_index is None else None
-        in_place = target is not None and not add
-        sums = torch.addmm(conv.bias, rows, conv.matrix, out=target if in_place else None)
+        in_place = out_index is None
+        target = out[chunk] if in_place else out.index_select(0, out_index[chunk])
         if add:
-            sums += out.index_select(0, out_index[chunk]) if target is None else target
+            target += torch.addmm(conv.bias, rows, conv.matrix)
+        else:
+            torch.addmm(conv.bias, rows, conv.matrix, out=target)
         if relu:
-            sums.relu_()
-        if target is None:
-            out.index_copy_(0, out_index[chunk], sums)
-        elif not in_place:
-            target.copy_(sums)
+            target.relu_()
+        if not in_place:
+            out.index_copy_(0, out_index[chunk], target)
 
 
 def _gather(source: Tensor, index: Tensor, fill: bool) -> Tensor:

@@ -1,23 +1,24 @@
 """Positions that a masked block computes, and the rows of the taps of each."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 
+def read_mask(mask: Tensor, convs: list[nn.Conv2d], x: Tensor) -> Tensor:
+    """Mark what the second convolution of a branch reads to compute a mask (N, 1, H, W).
+
+    The marks (N, 1, H', W') are on the output of the first one, whose input is x.
+    """
+    first, second = convs[:2]
+    size = tuple(-(-length // first.stride[0]) for length in x.shape[2:])
+    return dilate(mask, second.stride[0], second.dilation[0], size)
+
+
 def dilate(mask: Tensor, stride: int, dilation: int, size: tuple[int, int]) -> Tensor:
-    """Mark the positions that a 3×3 convolution reads to compute the marked ones.
+    """Mark the inputs (N, 1, *size) that a 3×3 convolution reads for outputs of a mask.
 
-    Differentiable: a position's gradient goes to one of the marks that read it.
-
-    Args:
-        mask (Tensor): Ones at the outputs to compute, (N, 1, H, W), zeros elsewhere.
-        stride (int): Stride of the convolution.
-        dilation (int): Its dilation; its padding is the same.
-        size (tuple[int, int]): Height and width of its input.
-
-    Returns:
-        Tensor: Ones at the inputs that are read, (N, 1, *size), zeros elsewhere.
+    Its padding is its dilation. A position's gradient goes to one mark that reads it.
     """
     if stride > 1:
         on_input = mask.new_zeros(len(mask), 1, *size)
@@ -34,12 +35,7 @@ def dense_rows(shape: torch.Size, device: torch.device) -> Tensor:
 
 
 def numbered_rows(positions: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """Row numbers (N, H, W) of a map with rows for R positions alone; R elsewhere.
-
-    Args:
-        positions (Tensor): The positions that have a row, (R,), in the order of the rows.
-        shape (tuple[int, int, int]): N, H and W.
-    """
+    """Row numbers (N, H, W) of a map with rows for positions (R,) alone; R elsewhere."""
     count = len(positions)
     rows = positions.new_full(shape, count)
     rows.view(-1)[positions] = torch.arange(count, device=positions.device)
@@ -49,18 +45,13 @@ def numbered_rows(positions: Tensor, shape: tuple[int, int, int]) -> Tensor:
 def tap_rows(
     rows: Tensor, positions: Tensor, stride: int, dilation: int, outside: int
 ) -> Tensor:
-    """Row of each tap of a 3×3 convolution with padding = dilation.
+    """Row (P, 9) of each tap of a 3×3 convolution with padding = dilation.
 
     Args:
         rows (Tensor): Row number of each position of its input, (N, H, W).
-        positions (Tensor): Positions of its output, (P,), of N × ceil(H / stride) ×
-            ceil(W / stride).
-        stride (int): Its stride.
-        dilation (int): Its dilation.
+        positions (Tensor): Positions (P,) of N × ceil(H / stride) × ceil(W / stride).
+        stride, dilation (int): Those of the convolution.
         outside (int): Row number that stands for positions outside of the map.
-
-    Returns:
-        Tensor: Row numbers (P, 9), taps row by row.
     """
     padded = functional.pad(rows, [dilation] * 4, value=outside)
     n, height, width = padded.shape

@@ -1,7 +1,6 @@
 """Dense and sparse execution of a masked residual block with folded norms.
 
-Both functions compute relu(skip + mask × branch(x)), by dense convolutions or at the
-active positions alone. The result is written over ``skip``.
+Both functions compute relu(skip + mask × branch(x)) and write it over ``skip``.
 """
 
 from torch import Tensor
@@ -11,44 +10,30 @@ from mmdyn.methods.spatial.ops.positions import dense_rows, numbered_rows, tap_r
 from mmdyn.models.folding import FoldedConv
 
 
-def dense_residual(x: Tensor, skip: Tensor, mask: Tensor, convs: list[FoldedConv]):
-    """Compute every position of the branch, then add the masked result.
-
-    Args:
-        x (Tensor): Input of the branch, (N, C, H, W).
-        skip (Tensor): Skip connection, (N, D, H', W'), that the branch is added to;
-            overwritten and returned.
-        mask (Tensor): Ones at the active positions, (N, 1, H', W').
-        convs (list[FoldedConv]): The branch; a ReLU follows each but the last.
-    """
+def dense_residual(
+    x: Tensor, skip: Tensor, mask: Tensor, convs: list[FoldedConv]
+) -> Tensor:
+    """Compute every position of the branch; arguments as of :func:`sparse_residual`."""
     for conv in convs[:-1]:
         x = conv(x).relu_()
     return skip.addcmul_(convs[-1](x), mask).relu_()
 
 
 def sparse_residual(
-    x: Tensor,
-    skip: Tensor,
-    read: Tensor,
-    active: Tensor,
-    hidden_size: tuple[int, int],
-    convs: list[FoldedConv],
+    x: Tensor, skip: Tensor, read_mask: Tensor, mask: Tensor, convs: list[FoldedConv]
 ) -> Tensor:
-    """Compute the branch at the active positions alone.
+    """Compute the branch at the active positions alone; the result is channels last.
 
     Args:
         x (Tensor): Input of the branch, (N, C, H, W), the output of a ReLU.
-        skip (Tensor): Skip connection, (N, D, H', W'), that the branch is added to;
-            overwritten. Where it is ``x`` itself, only active positions are touched.
-        read (Tensor): Positions of the first convolution's output that the second one
-            reads, (R,) int64, of N × ``hidden_size``.
-        active (Tensor): Positions of the block's output to compute, (P,) int64.
-        hidden_size (tuple[int, int]): Height and width of the first convolution's output.
-        convs (list[FoldedConv]): The branch: a convolution, a 3×3 one and perhaps a 1×1.
-
-    Returns:
-        Tensor: The result, channels last; it is ``skip`` if that was so.
+        skip (Tensor): Skip connection, (N, D, H', W'). Where it is ``x`` itself, only
+            active positions are touched.
+        read_mask (Tensor): Ones where the second convolution reads, (N, 1, H'', W'').
+        mask (Tensor): Ones at the active positions, (N, 1, H', W').
+        convs (list[FoldedConv]): A convolution, a 3×3 one and perhaps a 1×1; a ReLU
+            follows each but the last.
     """
+    read, active = (m.flatten().nonzero().squeeze(1) for m in (read_mask, mask))
     first, second, *third = convs
     identity = skip is x
     skip_rows = _rows(skip)
@@ -58,10 +43,9 @@ def sparse_residual(
     hidden[-1] = 0
     gather_gemm(rows, _taps(first, x, read), first, hidden, relu=True)
 
-    numbers = numbered_rows(read, (len(x), *hidden_size))
-    taps = tap_rows(
-        numbers, active, second.conv.stride[0], second.conv.dilation[0], len(read)
-    )
+    numbers = numbered_rows(read, (len(x), *read_mask.shape[2:]))
+    conv = second.conv
+    taps = tap_rows(numbers, active, conv.stride[0], conv.dilation[0], len(read))
     if third:
         middle = x.new_empty(len(active), len(second.weight))
         gather_gemm(hidden, taps, second, middle, relu=True)

@@ -6,7 +6,6 @@ The patches are read straight into the tiles of the product: no gathered copy is
 import torch
 import triton
 import triton.language as tl
-from torch import Tensor
 
 BLOCK_P, BLOCK_D, BLOCK_C = 64, 64, 32
 
@@ -71,16 +70,7 @@ def _gather_gemm(
     tl.store(places, sums.to(out.dtype.element_ty), mask=written)
 
 
-def launch(
-    source: Tensor,
-    index: Tensor | None,
-    matrix: Tensor,
-    bias: Tensor,
-    out: Tensor,
-    out_index: Tensor | None,
-    add: bool,
-    relu: bool,
-) -> None:
+def launch(source, index, matrix, bias, out, out_index, add, relu) -> None:
     """Run the kernel; arguments as of ``gather_gemm`` in ``gather_gemm.py``."""
     positions = len(source) if index is None else len(index)
     channels, outputs = source.shape[1], out.shape[1]

@@ -7,34 +7,18 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
-
-def _has_triton() -> bool:
-    try:
-        return int(version('triton').split('.')[0]) >= 3  # the kernel is written for 3
-    except PackageNotFoundError:
-        return False
-
-
-HAS_TRITON = _has_triton()
+try:
+    HAS_TRITON = int(version('triton').split('.')[0]) >= 3  # the kernel is written for 3
+except PackageNotFoundError:
+    HAS_TRITON = False
 
 _library = torch.library.Library('mmdyn', 'DEF')
 
 
-def _define() -> None:
-    from torch.utils.flop_counter import register_flop_formula
-
-    _library.define(
-        'gather_gemm(Tensor source, Tensor? index, Tensor matrix, Tensor bias, '
-        'Tensor(a!) out, Tensor? out_index, bool add, bool relu) -> ()'
-    )
-    _library.impl('gather_gemm', _run, 'CompositeExplicitAutograd')
-    register_flop_formula(torch.ops.mmdyn.gather_gemm)(_flops)
-
-
-def _run(source, index, matrix, bias, out, out_index, add, relu) -> None:
+def _run(*arguments) -> None:
     from mmdyn.methods.spatial.ops.triton_kernel import launch
 
-    launch(source, index, matrix, bias, out, out_index, add, relu)
+    launch(*arguments)
 
 
 def _flops(source, index, matrix, *_, **__) -> int:
@@ -45,4 +29,11 @@ def _flops(source, index, matrix, *_, **__) -> int:
 
 
 if HAS_TRITON:
-    _define()
+    from torch.utils.flop_counter import register_flop_formula
+
+    _library.define(
+        'gather_gemm(Tensor source, Tensor? index, Tensor matrix, Tensor bias, '
+        'Tensor(a!) out, Tensor? out_index, bool add, bool relu) -> ()'
+    )
+    _library.impl('gather_gemm', _run, 'CompositeExplicitAutograd')
+    register_flop_formula(torch.ops.mmdyn.gather_gemm)(_flops)
