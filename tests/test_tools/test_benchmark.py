@@ -87,6 +87,13 @@ def test_refusals(arguments, message):
     assert done.returncode == 2 and message in done.stderr
 
 
+def test_masks_are_refused_for_a_network_without_any():
+    arguments = ['--baseline', MODEL, '--point', 'dense', '--coherent-masks']
+    done = run_tool(TOOL, MODEL, *arguments, '--shape', '32', check=False)
+    assert done.returncode == 1
+    assert f'--coherent-masks needs a spatial network: {MODEL}' in done.stderr
+
+
 @pytest.mark.parametrize(
     ('baseline', 'message'),
     [

@@ -15,11 +15,14 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def run_distributed(script, *arguments):
+def free_port():
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
-        port = probe.getsockname()[1]
-    settings = dict(PYTHON=sys.executable, PORT=str(port), OMP_NUM_THREADS='1')
+        return str(probe.getsockname()[1])
+
+
+def run_distributed(script, *arguments):
+    settings = dict(PYTHON=sys.executable, PORT=free_port(), OMP_NUM_THREADS='1')
     done = subprocess.run(
         ['bash', str(ROOT / 'tools' / script), *map(str, arguments)],
         cwd=ROOT,
@@ -101,6 +104,41 @@ def test_exits_and_gates_learn_in_two_processes_what_they_learn_in_one(digits, t
     for name, value in weights[0].items():
         torch.testing.assert_close(weights[1][name], value, rtol=1e-3, atol=1e-4)
     assert weights[0]['policy.class_weights'].std() > 0  # there was something to balance
+
+
+JOB = """
+import atexit
+from pathlib import Path
+
+def print_threads():
+    names = [file.read_text().strip() for file in Path('/proc/self/task').glob('*/comm')]
+    print('threads', names.count('pt_gloo_runloop'))
+
+atexit.register(print_threads)  # handlers run in reverse: after those of the runner
+
+from mmengine.config import Config
+from mmdyn.engine.runner import build_runner
+
+model = dict(type='mmdyn.ResNet', depth=8)
+build_runner(Config(dict(model=model, work_dir='.', launcher='pytorch')))
+print_threads()
+"""
+
+
+def test_no_thread_of_gloo_outlives_a_job(tmp_path):
+    """Those that do can abort the process at the end of a successful training."""
+    job = dict(RANK='0', LOCAL_RANK='0', WORLD_SIZE='1', MASTER_ADDR='127.0.0.1')
+    done = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', JOB],
+        cwd=tmp_path,
+        env={**ENVIRONMENT, **job, 'MASTER_PORT': free_port()},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    during, after = [line for line in done.stdout.splitlines() if 'threads' in line]
+    assert during != after == 'threads 0'
 
 
 def test_usage_is_shown():

@@ -143,7 +143,7 @@ def prepare(args: argparse.Namespace, masks: ExitStack, model) -> None:
     if args.coherent_masks:
         spatial = [m for m in model.modules() if hasattr(m, 'coherent_masks')]
         if not spatial:
-            raise ValueError(f'--coherent-masks: {args.config} has no network with masks')
+            raise ValueError(f'--coherent-masks needs a spatial network: {args.config}')
         masks.enter_context(spatial[0].coherent_masks())
 
 
