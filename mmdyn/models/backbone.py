@@ -18,15 +18,9 @@ KAIMING = [
 
 
 class Backbone(Cuttable, BaseModule):
-    """Base of the backbones.
+    """Base of the backbones; a subclass calls :meth:`freeze` when its modules exist."""
 
-    A subclass sets :attr:`norm_eval` and calls :meth:`freeze` when its modules exist.
-
-    Attributes:
-        norm_eval (bool): Keep BN statistics fixed in training.
-    """
-
-    norm_eval: bool = False
+    norm_eval: bool = False  # keep BN statistics fixed in training
 
     def frozen_modules(self) -> list[nn.Module]:
         """Modules that are not to be trained."""
@@ -35,9 +29,7 @@ class Backbone(Cuttable, BaseModule):
     def rename_stock_keys(self, state_dict: dict, prefix: str = '') -> None:
         """Rename keys of stock checkpoints to ours, in place; others stay.
 
-        Args:
-            state_dict (dict): Weights of this backbone or of a model that contains it.
-            prefix (str): Start of this backbone's keys, for example ``'backbone.'``.
+        The weights can be a whole model's: the backbone's keys start with ``prefix``.
         """
 
     def freeze(self) -> None:
@@ -62,7 +54,7 @@ class Backbone(Cuttable, BaseModule):
 class StackOfStages(Backbone):
     """Base of the backbones that are a stem and a sequence of stages.
 
-    A subclass has :attr:`stem` and :attr:`stages`, or overrides :attr:`stem_modules` and
+    A subclass has the modules :attr:`stem_names` and :attr:`stages`, or overrides
     :attr:`stage_modules`.
 
     Args:
@@ -73,12 +65,14 @@ class StackOfStages(Backbone):
             freezes nothing.
         norm_eval (bool): Keep BN statistics fixed in training.
         init_cfg (dict | list | None): Initialisation.
-        num_outputs (int | None): Number of stages and further modules behind them that
-            ``out_indices`` can name. ``None``: ``num_stages``.
+        num_outputs (int | None): Number of modules that ``out_indices`` can name, if more
+            follow the stages.
 
     Raises:
         ValueError: For a stage number that does not exist.
     """
+
+    stem_names: Sequence[str] = ('stem',)
 
     def __init__(
         self,
@@ -99,7 +93,7 @@ class StackOfStages(Backbone):
     @property
     def stem_modules(self) -> list[nn.Module]:
         """The modules before the stages, in the order in which they run."""
-        return [self.stem]
+        return [getattr(self, name) for name in self.stem_names]
 
     @property
     def stage_modules(self) -> Sequence[nn.Module]:
@@ -107,20 +101,13 @@ class StackOfStages(Backbone):
         return self.stages
 
     def forward_stem(self, x: Tensor) -> Tensor:
-        """Compute the input of the first stage from images x (N, C, H, W)."""
+        """The input of the first stage, of images x (N, C, H, W)."""
         for module in self.stem_modules:
             x = module(x)
         return x
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Compute features of images.
-
-        Args:
-            x (Tensor): Images of shape (N, C, H, W).
-
-        Returns:
-            tuple[Tensor, ...]: Outputs of the stages in ``out_indices``.
-        """
+        """Outputs of the stages in ``out_indices``, of images x (N, C, H, W)."""
         x = self.forward_stem(x)
         outs = []
         for index, stage in enumerate(self.stage_modules):
@@ -146,12 +133,7 @@ def stages_of_stack(backbone: StackOfStages) -> list[Stage]:
 
 
 def rename_modules(state_dict: dict, names: dict[str, str]) -> None:
-    """Rename modules of a state dict, in place, all at once.
-
-    Args:
-        state_dict (dict): Weights.
-        names (dict[str, str]): New names of modules, by their old ones.
-    """
+    """Rename modules of a state dict, from old to new names, in place, all at once."""
     moved = {}
     for key in list(state_dict):
         module, _, tensor = key.rpartition('.')
@@ -163,11 +145,8 @@ def rename_modules(state_dict: dict, names: dict[str, str]) -> None:
 def rename_numbered_layers(state_dict: dict, start: str, layers: Sequence[str]) -> None:
     """Rename torchvision's convolutions and norms, which are numbered, in place.
 
-    Args:
-        state_dict (dict): Weights.
-        start (str): Start of the keys of numbered modules, for example ``'features.'``.
-        layers (Sequence[str]): Our names of the layers, from the first; a layer has its
-            convolution under ``conv`` and the norm behind it, if any, under ``bn``.
+    Their keys begin with ``start``, for example ``'features.'``. ``layers`` are our names
+    of the ConvModules, from the first.
     """
 
     def numbers(module: str) -> list[int]:

@@ -10,17 +10,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 @dataclass(frozen=True)
 class FoldedConv:
-    """A convolution and the norm behind it as one affine map.
+    """A convolution and the norm behind it as one affine map."""
 
-    Args:
-        weight (Tensor): Weights (D, C, k, k), channels last in memory.
-        bias (Tensor): Biases (D,).
-        conv (nn.Conv2d): The convolution, for its stride, padding and dilation.
-    """
-
-    weight: Tensor
-    bias: Tensor
-    conv: nn.Conv2d
+    weight: Tensor  # D, C, k, k, channels last in memory
+    bias: Tensor  # D
+    conv: nn.Conv2d  # for its stride, padding and dilation
 
     @property
     def matrix(self) -> Tensor:
@@ -69,7 +63,6 @@ class FoldedConvs:
         return self._made[key][1]
 
     def clear(self) -> None:
-        """Forget everything."""
         self._made.clear()
 
     def __deepcopy__(self, memo):

@@ -11,12 +11,9 @@ from torch.nn import functional
 
 
 def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """T² × KL(teacher || student) at the temperature T, mean over samples and positions.
+    """T² × KL(teacher || student) of logits (N, K, …) at the temperature T.
 
-    Args:
-        student (Tensor): Logits (N, K, …).
-        teacher (Tensor): Logits of the same shape.
-        temperature (float): T. The factor T² keeps gradients of the same size.
+    It is a mean over samples and positions; T² keeps gradients of the same size.
     """
     log_student = functional.log_softmax(student.float() / temperature, dim=1)
     log_teacher = functional.log_softmax(teacher.float() / temperature, dim=1)
@@ -29,12 +26,7 @@ def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> T
 def feature_distillation_loss(
     student: Sequence[Tensor], teacher: Sequence[Tensor]
 ) -> Tensor:
-    """Mean squared difference of feature maps: over elements, then over the maps.
-
-    Args:
-        student (Sequence[Tensor]): Maps (N, C, H, W), such as the levels of a neck.
-        teacher (Sequence[Tensor]): Maps of the same shapes.
-    """
+    """Mean squared difference of maps (N, C, H, W): over elements, then over the maps."""
     losses = [
         functional.mse_loss(ours.float(), theirs.float())
         for ours, theirs in zip(student, teacher)

@@ -23,8 +23,7 @@ class ResidualBlock(BaseModule):
         style (str): Which convolution of a bottleneck has the stride: the 3×3
             (``'pytorch'``) or the first 1×1 (``'caffe'``). Of no effect elsewhere.
         with_cp (bool): Recompute the branch in the backward pass to save memory.
-        conv_cfg (dict | None): Config of the convolutions.
-        norm_cfg (dict): Config of the norms.
+        **conv_arguments: ``conv_cfg`` and ``norm_cfg`` of :func:`conv_and_norm`.
     """
 
     expansion: int
@@ -38,8 +37,7 @@ class ResidualBlock(BaseModule):
         downsample: nn.Module | None = None,
         style: str = 'pytorch',
         with_cp: bool = False,
-        conv_cfg: dict | None = None,
-        norm_cfg: dict = dict(type='BN'),
+        **conv_arguments,
     ):
         super().__init__()
         self.in_channels = in_channels
@@ -48,14 +46,13 @@ class ResidualBlock(BaseModule):
         self.dilation = dilation
         self.style = style
         self.with_cp = with_cp
-        self.conv_cfg = conv_cfg
-        self.norm_cfg = norm_cfg
+        self.conv_arguments = conv_arguments
         self._norm_names: list[str] = []
-        self.add_branch(planes)
+        self.add_branch(in_channels, planes, self.out_channels)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = downsample
 
-    def add_branch(self, planes: int) -> None:
+    def add_branch(self, in_channels: int, planes: int, out_channels: int) -> None:
         """Create the convolutions and norms of the branch."""
         raise NotImplementedError
 
@@ -67,16 +64,9 @@ class ResidualBlock(BaseModule):
         self, in_channels: int, out_channels: int, kernel: int, stride=1, dilation=1
     ) -> None:
         """Append a convolution and its norm to the branch."""
-        layers = conv_and_norm(
-            in_channels,
-            out_channels,
-            kernel,
-            stride,
-            dilation,
-            index=len(self._norm_names) + 1,
-            conv_cfg=self.conv_cfg,
-            norm_cfg=self.norm_cfg,
-        )
+        shape = (in_channels, out_channels, kernel, stride, dilation)
+        index = len(self._norm_names) + 1
+        layers = conv_and_norm(*shape, index, **self.conv_arguments)
         for name, module in layers.items():
             self.add_module(name, module)
         self._norm_names.append(name)
@@ -109,9 +99,9 @@ class BasicBlock(ResidualBlock):
 
     expansion = 1
 
-    def add_branch(self, planes: int) -> None:
-        self.add_conv(self.in_channels, planes, 3, self.stride, self.dilation)
-        self.add_conv(planes, planes, 3)
+    def add_branch(self, in_channels: int, planes: int, out_channels: int) -> None:
+        self.add_conv(in_channels, planes, 3, self.stride, self.dilation)
+        self.add_conv(planes, out_channels, 3)
 
     def branch(self, x: Tensor) -> Tensor:
         x = self.relu(self.norm(1)(self.conv1(x)))
@@ -123,12 +113,13 @@ class Bottleneck(ResidualBlock):
 
     expansion = 4
 
-    def add_branch(self, planes: int) -> None:
-        on_first = self.stride if self.style == 'caffe' else 1
-        on_second = self.stride if self.style == 'pytorch' else 1
-        self.add_conv(self.in_channels, planes, 1, on_first)
+    def add_branch(self, in_channels: int, planes: int, out_channels: int) -> None:
+        on_first, on_second = 1, self.stride
+        if self.style == 'caffe':
+            on_first, on_second = on_second, on_first
+        self.add_conv(in_channels, planes, 1, on_first)
         self.add_conv(planes, planes, 3, on_second, self.dilation)
-        self.add_conv(planes, self.out_channels, 1)
+        self.add_conv(planes, out_channels, 1)
 
     def branch(self, x: Tensor) -> Tensor:
         x = self.relu(self.norm(1)(self.conv1(x)))

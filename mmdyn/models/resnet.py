@@ -14,7 +14,7 @@ from torch import nn
 from mmdyn.models.backbone import KAIMING, StackOfStages, rename_modules
 from mmdyn.models.residual_block import BasicBlock, Bottleneck, ResidualBlock
 from mmdyn.models.resnet_parts import make_downsample, make_stem
-from mmdyn.models.stages import Stage, cut_into_blocks, cut_into_stages
+from mmdyn.models.stages import cut_into_blocks, cut_into_stages
 from mmdyn.models.stock_stages import residual_blocks, residual_stages
 from mmdyn.registry import MODELS
 from mmdyn.utils.validation import check_between, check_choice, check_counts, per_stage
@@ -95,11 +95,8 @@ class ResNet(StackOfStages):
         base_channels = default_channels if base_channels is None else base_channels
         check_choice('stem', stem, ('imagenet', 'cifar'))
         check_choice('style', style, ('pytorch', 'caffe'))
-        check_counts(
-            in_channels=in_channels,
-            stem_channels=stem_channels,
-            base_channels=base_channels,
-        )
+        check_counts(in_channels=in_channels, stem_channels=stem_channels)
+        check_counts(base_channels=base_channels)
         if deep_stem and stem == 'cifar':
             raise ValueError("deep_stem=True needs stem='imagenet', got stem='cifar'")
 
@@ -128,10 +125,6 @@ class ResNet(StackOfStages):
             self.res_layers.append(f'layer{stage + 1}')
             self.add_module(self.res_layers[-1], layer)
         self.freeze()
-
-    @property
-    def stem_modules(self) -> list[nn.Module]:
-        return [getattr(self, name) for name in self.stem_names]
 
     @property
     def stage_modules(self) -> list[nn.Module]:
@@ -223,11 +216,5 @@ def _stock_names(backbone: ResNet, state_dict: dict, prefix: str) -> dict[str, s
     return names
 
 
-@cut_into_stages.register
-def _(backbone: ResNet) -> list[Stage]:
-    return residual_stages(backbone, backbone.forward_stem)
-
-
-@cut_into_blocks.register
-def _(backbone: ResNet) -> list[Stage]:
-    return residual_blocks(backbone, backbone.forward_stem)
+cut_into_stages.register(ResNet)(residual_stages)
+cut_into_blocks.register(ResNet)(residual_blocks)

@@ -14,22 +14,13 @@ def conv_and_norm(
     conv_cfg: dict | None = None,
     norm_cfg: dict = dict(type='BN'),
 ) -> dict[str, nn.Module]:
-    """A convolution that keeps the size but for its stride, and the norm behind it.
+    """A convolution, padded to keep the size, and its norm, by their stock names.
 
-    Returns:
-        dict[str, nn.Module]: The two by their stock names, ``conv<index>`` and, for BN,
-        ``bn<index>``.
+    These are ``conv<index>`` and, for BN, ``bn<index>``.
     """
-    conv = build_conv_layer(
-        conv_cfg,
-        in_channels,
-        out_channels,
-        kernel,
-        stride=stride,
-        padding=dilation * (kernel // 2),
-        dilation=dilation,
-        bias=False,
-    )
+    shape = (in_channels, out_channels, kernel, stride)
+    options = dict(padding=dilation * (kernel // 2), dilation=dilation, bias=False)
+    conv = build_conv_layer(conv_cfg, *shape, **options)
     name, norm = build_norm_layer(norm_cfg, out_channels, postfix=index)
     return {f'conv{index}': conv, name: norm}
 

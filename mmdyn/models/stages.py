@@ -27,8 +27,7 @@ class Stage(NamedTuple):
     Args:
         forward (Callable): Maps the state before it, first the images, to that after it:
             the features, or a dict (of dicts) of tensors.
-        out_channels (int): Channels of its features.
-        stride (int): Side, in pixels of the image, of a cell of its features.
+        out_channels, stride (int): Channels of its features; pixels of a cell's side.
         features (Callable[[Any], Tensor]): Selects the features of the state.
     """
 

@@ -17,9 +17,8 @@ from mmdyn.models.stages import (
 _MMPRETRAIN = 'mmpretrain.models.backbones'
 
 
-def residual_stages(
-    backbone: nn.Module, stem: Callable, widths: Sequence[int] | None = None
-) -> list[Stage]:
+@cut_into_stages.register(f'{_MMPRETRAIN}.resnet.ResNet')
+def residual_stages(backbone: nn.Module, widths: Sequence | None = None) -> list[Stage]:
     """The stages of a ResNet, ours or a stock one.
 
     ``widths`` are their channels; ``None``: those of their last blocks.
@@ -30,54 +29,45 @@ def residual_stages(
     strides = [stride := stride * step for step in backbone.strides]
     if widths is None:
         widths = [layer[-1].out_channels for layer in layers]
-    return chain_of_stages(stem, layers, widths, strides)
-
-
-def residual_blocks(backbone: nn.Module, stem: Callable) -> list[Stage]:
-    """The residual blocks of a ResNet, ours or a stock one, behind its stem."""
-    blocks, widths, strides = [], [], []
-    for name, stage in zip(backbone.res_layers, residual_stages(backbone, stem)):
-        for block in getattr(backbone, name):
-            blocks.append(block)
-            widths.append(stage.out_channels)
-            strides.append(stage.stride)
-    return chain_of_stages(stem, blocks, widths, strides)
-
-
-def stock_stem(backbone: nn.Module, x: Tensor) -> Tensor:
-    """The stem of a ResNet of mmpretrain or mmseg, computed for images."""
-    if backbone.deep_stem:
-        x = backbone.stem(x)
-    else:
-        x = backbone.relu(backbone.norm1(backbone.conv1(x)))
-    # mmpretrain's ResNet_CIFAR has no pool.
-    return backbone.maxpool(x) if hasattr(backbone, 'maxpool') else x
-
-
-@cut_into_stages.register(f'{_MMPRETRAIN}.resnet.ResNet')
-def _(backbone: nn.Module) -> list[Stage]:
-    return residual_stages(backbone, partial(stock_stem, backbone))
+    return chain_of_stages(_stem(backbone), layers, widths, strides)
 
 
 @cut_into_blocks.register(f'{_MMPRETRAIN}.resnet.ResNet')
-def _(backbone: nn.Module) -> list[Stage]:
-    return residual_blocks(backbone, partial(stock_stem, backbone))
+def residual_blocks(backbone: nn.Module) -> list[Stage]:
+    """The residual blocks of a ResNet, ours or a stock one, the stem in the first."""
+    blocks = [
+        stage._replace(forward=block)
+        for name, stage in zip(backbone.res_layers, residual_stages(backbone))
+        for block in getattr(backbone, name)
+    ]
+    first = chain(_stem(backbone), blocks[0].forward)
+    return [blocks[0]._replace(forward=first), *blocks[1:]]
+
+
+def _stem(backbone: nn.Module) -> Callable[[Tensor], Tensor]:
+    if hasattr(backbone, 'forward_stem'):  # ours
+        return backbone.forward_stem
+    if backbone.deep_stem:
+        layers = [backbone.stem]
+    else:
+        layers = [backbone.conv1, backbone.norm1, backbone.relu]
+    if hasattr(backbone, 'maxpool'):  # mmpretrain's ResNet_CIFAR has none
+        layers.append(backbone.maxpool)
+    return chain(*layers)
 
 
 @cut_into_stages.register('mmseg.models.backbones.resnet.ResNet')
 def _(backbone: nn.Module) -> list[Stage]:
     width = backbone.base_channels * backbone.block.expansion
-    widths = [width * 2**stage for stage in range(backbone.num_stages)]
-    return residual_stages(backbone, partial(stock_stem, backbone), widths)
+    return residual_stages(backbone, [width * 2**i for i in range(backbone.num_stages)])
 
 
-def vgg_stages(backbone: nn.Module, parts: Sequence[Sequence]) -> list[Stage]:
-    """The stages of a VGG, ours or a stock one, with these layers.
-
-    A stage ends with a pool; a classifier of the backbone's own belongs to the last.
-    """
+@cut_into_stages.register(f'{_MMPRETRAIN}.vgg.VGG')
+def vgg_stages(backbone: nn.Module) -> list[Stage]:
+    """The stages of a VGG, ours or a stock one; a classifier belongs to the last."""
     stages, stride = [], 1
-    for layers in parts:
+    for start, end in backbone.range_sub_modules:
+        layers = list(backbone.features)[start:end]
         if isinstance(layers[-1], nn.MaxPool2d):  # the last stage may have none
             stride *= 2
         stages.append(Stage(chain(*layers), layers[0].out_channels, stride))
@@ -87,20 +77,14 @@ def vgg_stages(backbone: nn.Module, parts: Sequence[Sequence]) -> list[Stage]:
     return stages
 
 
-@cut_into_stages.register(f'{_MMPRETRAIN}.vgg.VGG')
-def _(backbone: nn.Module) -> list[Stage]:
-    layers = list(backbone.features)
-    return vgg_stages(backbone, [layers[a:b] for a, b in backbone.range_sub_modules])
+@cut_into_stages.register(f'{_MMPRETRAIN}.mobilenet_v2.MobileNetV2')
+def mobilenet_stages(backbone: nn.Module) -> list[Stage]:
+    """The stages of a MobileNetV2, ours or a stock one, each from a halving to the next.
 
-
-def mobilenet_stages(backbone: nn.Module, settings: Sequence[Sequence]) -> list[Stage]:
-    """The stages of a MobileNetV2, ours or a stock one, with these layer settings.
-
-    A stage ends before the layer that halves the map; the 1×1 convolution is part of the
-    last.
+    The 1×1 convolution is part of the last.
     """
     parts = [[backbone.conv1]]
-    for name, setting in zip(backbone.layers, [*settings, (1,)]):
+    for name, setting in zip(backbone.layers, [*backbone.arch_settings, (1,)]):
         if setting[-1] == 2:  # the stride
             parts.append([])
         parts[-1].append(getattr(backbone, name))
@@ -112,11 +96,6 @@ def mobilenet_stages(backbone: nn.Module, settings: Sequence[Sequence]) -> list[
         Stage(chain(*part), end.out_channels, 2**number)
         for number, (part, end) in enumerate(zip(parts, ends), start=1)
     ]
-
-
-@cut_into_stages.register(f'{_MMPRETRAIN}.mobilenet_v2.MobileNetV2')
-def _(backbone: nn.Module) -> list[Stage]:
-    return mobilenet_stages(backbone, backbone.arch_settings)
 
 
 @cut_into_stages.register(f'{_MMPRETRAIN}.densenet.DenseNet')

@@ -19,18 +19,11 @@ _COUNTER = 'num_batches_tracked'  # of no effect, and not in every checkpoint
 
 @dataclass(frozen=True)
 class StockWeights:
-    """The result of :func:`load_stock_weights`.
+    """The result of :func:`load_stock_weights`: names of modules."""
 
-    Args:
-        loaded (tuple[str, ...]): Modules of the model whose tensors were all loaded.
-        initial (tuple[str, ...]): Modules that kept the values they had.
-        unused (tuple[str, ...]): Modules of the checkpoint, under the model's names,
-            that were not loaded.
-    """
-
-    loaded: tuple[str, ...]
-    initial: tuple[str, ...]
-    unused: tuple[str, ...]
+    loaded: tuple[str, ...]  # all their tensors
+    initial: tuple[str, ...]  # of the model, which kept their values
+    unused: tuple[str, ...]  # of the checkpoint, under the model's names
 
     def __str__(self) -> str:
         return (

@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mmdyn.methods.mod.layer import MixtureOfDepths, check_mod_arguments
 from mmdyn.models.backbone import StackOfStages, rename_numbered_layers
-from mmdyn.models.stages import Stage, cut_into_stages
+from mmdyn.models.stages import cut_into_stages
 from mmdyn.models.stock_stages import mobilenet_stages
 from mmdyn.operating_point import DynamicModule
 from mmdyn.registry import MODELS
@@ -22,12 +22,10 @@ class InvertedResidual(BaseModule):
     """1×1 expansion, 3×3 depthwise and 1×1 linear convolutions, and a skip connection.
 
     Args:
-        in_channels (int): Channels of the input.
-        out_channels (int): Channels of the output.
-        stride (int): Stride of the 3×3 convolution. With 1, and channels that stay, there
-            is a skip connection.
-        expand_ratio (int): Channels of the 3×3 convolution for one of the input; with 1
-            there is no expansion.
+        in_channels, out_channels (int): Channels of the input and the output.
+        stride (int): Of the 3×3 convolution. With 1, and channels that stay, there is a
+            skip connection.
+        expand_ratio (int): Channels of the 3×3 convolution for one of the input.
         with_cp (bool): Recompute the block in the backward pass to save memory.
         **kwargs: Further arguments of each :class:`mmcv.cnn.ConvModule`.
     """
@@ -54,7 +52,7 @@ class InvertedResidual(BaseModule):
         self.conv = nn.Sequential(*layers)
 
     def compute(self, x: Tensor) -> Tensor:
-        """Compute the block for a feature map x (N, C, H, W)."""
+        """The block, for a feature map x (N, C, H, W)."""
         out = self.conv(x)
         if self.has_skip:
             out += x
@@ -117,7 +115,7 @@ class MobileNetV2MoD(DynamicModule, StackOfStages):
     """
 
     # Expansion, blocks and stride of each layer; channels of each in both variants.
-    layer_settings = (
+    arch_settings = (
         (1, 1, 1),
         (6, 2, 2),
         (6, 3, 2),
@@ -126,10 +124,12 @@ class MobileNetV2MoD(DynamicModule, StackOfStages):
         (6, 3, 2),
         (6, 1, 1),
     )
-    arch_settings = {
+    variants = {
         'base': (16, 24, 32, 64, 96, 160, 320),
         'large': (16, 32, 64, 96, 128, 160, 320),
     }
+
+    stem_names = ('conv1',)
 
     def __init__(
         self,
@@ -145,17 +145,14 @@ class MobileNetV2MoD(DynamicModule, StackOfStages):
         **kwargs,
     ):
         super().__init__(num_stages=7, num_outputs=8, **kwargs)
-        check_choice('variant', variant, tuple(self.arch_settings))
+        check_choice('variant', variant, tuple(self.variants))
         if widen_factor <= 0:
             raise ValueError(f'widen_factor must be above 0, got {widen_factor!r}')
-        widths = [_widened(c, widen_factor) for c in self.arch_settings[variant]]
+        widths = [_widened(c, widen_factor) for c in self.variants[variant]]
         limit = widths[1]  # the first layer has no second block
+        divisor = limit if divisor is None else divisor
         self.mod_arguments = check_mod_arguments(
-            limit if divisor is None else divisor,
-            fusion,
-            reduction,
-            limit,
-            limiting='first MoD block',
+            divisor, fusion, reduction, limit, limiting='first MoD block'
         )
         conv_arguments = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
         self.block_arguments = dict(with_cp=with_cp, **conv_arguments)
@@ -163,7 +160,7 @@ class MobileNetV2MoD(DynamicModule, StackOfStages):
         channels = _widened(32, widen_factor)
         self.conv1 = ConvModule(3, channels, 3, stride=2, padding=1, **conv_arguments)
         self.layers = []
-        for width, setting in zip(widths, self.layer_settings):
+        for width, setting in zip(widths, self.arch_settings):
             self.layers.append(f'layer{len(self.layers) + 1}')
             layer = self._make_layer(channels, width, *setting)
             self.add_module(self.layers[-1], layer)
@@ -188,10 +185,6 @@ class MobileNetV2MoD(DynamicModule, StackOfStages):
         )
 
     @property
-    def stem_modules(self) -> list[nn.Module]:
-        return [self.conv1]
-
-    @property
     def stage_modules(self) -> list[nn.Module]:
         return [getattr(self, name) for name in self.layers]
 
@@ -210,6 +203,4 @@ def _widened(channels: int, factor: float) -> int:
     return rounded if rounded >= 0.9 * exact else rounded + 8
 
 
-@cut_into_stages.register
-def _(backbone: MobileNetV2MoD) -> list[Stage]:
-    return mobilenet_stages(backbone, backbone.layer_settings)
+cut_into_stages.register(MobileNetV2MoD)(mobilenet_stages)

@@ -15,28 +15,25 @@ from mmdyn.utils.validation import check_counts
 
 
 class MoDBlock(ResidualBlock):
-    """A residual block whose branch gets the selected channels alone.
+    """Mixin of a residual block that keeps its shape: the branch is k channels wide.
 
     Args:
         divisor, fusion, reduction: See :class:`MixtureOfDepths`.
-        **kwargs: Arguments of :class:`ResidualBlock`, of a block that keeps its shape.
+        **kwargs: Arguments of :class:`ResidualBlock`.
     """
 
     def __init__(self, divisor: int, fusion: str, reduction: int, **kwargs):
         self.mod_arguments = dict(divisor=divisor, fusion=fusion, reduction=reduction)
         super().__init__(**kwargs)
 
-    def add_branch(self, planes: int) -> None:
-        self.mod = MixtureOfDepths(self.in_channels, **self.mod_arguments)
-        self.add_narrow_branch(self.mod.num_selected)
-
-    def add_narrow_branch(self, channels: int) -> None:
-        """Create a branch that takes and gives ``channels`` channels."""
-        raise NotImplementedError
+    def add_branch(self, in_channels: int, planes: int, out_channels: int) -> None:
+        self.mod = MixtureOfDepths(in_channels, **self.mod_arguments)
+        k = self.mod.num_selected
+        super().add_branch(k, max(1, k // self.expansion), k)
 
     def narrow_branch(self, x: Tensor) -> Tensor:
-        """Compute the branch for the selected channels x (N, k, H, W)."""
-        raise NotImplementedError
+        """The branch, for the selected channels x (N, k, H, W)."""
+        return super().branch(x)
 
     def branch(self, x: Tensor) -> Tensor:
         return self.mod(x, self.narrow_branch)
@@ -45,30 +42,12 @@ class MoDBlock(ResidualBlock):
         return self.run_branch(x)
 
 
-class MoDBasicBlock(MoDBlock):
-    """Two 3×3 convolutions of k channels; see :class:`MoDBlock`."""
-
-    expansion = BasicBlock.expansion
-
-    def add_narrow_branch(self, channels: int) -> None:
-        self.add_conv(channels, channels, 3, dilation=self.dilation)
-        self.add_conv(channels, channels, 3)
-
-    narrow_branch = BasicBlock.branch
+class MoDBasicBlock(MoDBlock, BasicBlock):
+    """Two 3×3 convolutions of k channels."""
 
 
-class MoDBottleneck(MoDBlock):
-    """1×1, 3×3, 1×1 convolutions of k, k / 4, k channels; see :class:`MoDBlock`."""
-
-    expansion = Bottleneck.expansion
-
-    def add_narrow_branch(self, channels: int) -> None:
-        width = max(1, channels // self.expansion)
-        self.add_conv(channels, width, 1)
-        self.add_conv(width, width, 3, dilation=self.dilation)
-        self.add_conv(width, channels, 1)
-
-    narrow_branch = Bottleneck.branch
+class MoDBottleneck(MoDBlock, Bottleneck):
+    """1×1, 3×3, 1×1 convolutions of k, k / 4, k channels."""
 
 
 @MODELS.register_module()
@@ -117,11 +96,9 @@ class ResNetMoD(DynamicModule, ResNet):
         reduction: int = 16,
         **kwargs,
     ):
-        first_channels = kwargs.get('base_channels') or 64
-        check_counts(base_channels=first_channels)
-        self.mod_arguments = check_mod_arguments(
-            divisor, fusion, reduction, limit=first_channels
-        )
+        limit = kwargs.get('base_channels') or 64
+        check_counts(base_channels=limit)
+        self.mod_arguments = check_mod_arguments(divisor, fusion, reduction, limit)
         super().__init__(depth, **kwargs)
 
     def make_block(self, index: int, **kwargs) -> nn.Module:

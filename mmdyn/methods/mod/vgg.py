@@ -12,16 +12,11 @@ from torch import Tensor, nn
 
 from mmdyn.methods.mod.layer import MixtureOfDepths, check_mod_arguments
 from mmdyn.models.backbone import StackOfStages, rename_numbered_layers
-from mmdyn.models.stages import Stage, cut_into_stages
+from mmdyn.models.stages import cut_into_stages
 from mmdyn.models.stock_stages import vgg_stages
 from mmdyn.operating_point import DynamicModule
 from mmdyn.registry import MODELS
-from mmdyn.utils.validation import (
-    check_between,
-    check_choice,
-    check_counts,
-    per_stage,
-)
+from mmdyn.utils.validation import check_between, check_choice, check_counts, per_stage
 
 
 class MoDConv(BaseModule):
@@ -42,7 +37,7 @@ class MoDConv(BaseModule):
         self.narrow = ConvModule(k, k, 3, act_cfg=None, **kwargs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute the block for a feature map x (N, C, H, W), the output of a ReLU."""
+        """The block, for a feature map x (N, C, H, W), the output of a ReLU."""
         return self.mod(x, self.narrow)
 
 
@@ -87,6 +82,7 @@ class VGGMoD(DynamicModule, StackOfStages):
         19: (2, 2, 4, 4, 4),
     }
     channels = (64, 128, 256, 512, 512)
+    stem_names = ()
 
     def __init__(
         self,
@@ -107,9 +103,8 @@ class VGGMoD(DynamicModule, StackOfStages):
         check_between('num_stages', num_stages, 1, 5)
         has_classifier = num_classes != -1
         super().__init__(num_stages, num_outputs=num_stages + has_classifier, **kwargs)
-        self.mod_arguments = check_mod_arguments(
-            divisor, fusion, reduction, limit=self.channels[0]
-        )
+        limit = self.channels[0]
+        self.mod_arguments = check_mod_arguments(divisor, fusion, reduction, limit)
         if has_classifier:
             check_counts(num_classes=num_classes)
             if num_stages < 5 or not with_last_pool:
@@ -121,12 +116,13 @@ class VGGMoD(DynamicModule, StackOfStages):
         self.dilations = per_stage('dilations', dilations, (1,) * 5, num_stages)
         self.conv_arguments = dict(bias=True, conv_cfg=conv_cfg, norm_cfg=norm_cfg)
 
-        layers, self.stage_ends = [], []
+        layers, self.range_sub_modules = [], []  # the stock name of the stages' bounds
         for stage in range(num_stages):
+            start = len(layers)
             layers += self._make_stage(stage)
             if stage < num_stages - 1 or with_last_pool:
                 layers.append(nn.MaxPool2d(2, 2, ceil_mode=ceil_mode))
-            self.stage_ends.append(len(layers))
+            self.range_sub_modules.append((start, len(layers)))
         self.features = nn.Sequential(*layers)
         if has_classifier:
             self.classifier = _classifier(num_classes)
@@ -148,13 +144,8 @@ class VGGMoD(DynamicModule, StackOfStages):
         ]
 
     @property
-    def stem_modules(self) -> list[nn.Module]:
-        return []
-
-    @property
     def stage_modules(self) -> list[nn.Module]:
-        starts = [0, *self.stage_ends]
-        stages = [self.features[a:b] for a, b in zip(starts, self.stage_ends)]
+        stages = [self.features[a:b] for a, b in self.range_sub_modules]
         if hasattr(self, 'classifier'):
             stages.append(nn.Sequential(nn.Flatten(), *self.classifier))
         return stages
@@ -171,18 +162,12 @@ class VGGMoD(DynamicModule, StackOfStages):
 
 
 def _classifier(num_classes: int) -> Sequential:
-    return Sequential(
-        nn.Linear(512 * 7 * 7, 4096),
-        nn.ReLU(inplace=True),
-        nn.Dropout(),
-        nn.Linear(4096, 4096),
-        nn.ReLU(inplace=True),
-        nn.Dropout(),
-        nn.Linear(4096, num_classes),
-        init_cfg=dict(type='Normal', std=0.01, layer='Linear'),
-    )
+    layers = []
+    for channels in (512 * 7 * 7, 4096):
+        layers += [nn.Linear(channels, 4096), nn.ReLU(inplace=True), nn.Dropout()]
+    last = nn.Linear(4096, num_classes)
+    init_cfg = dict(type='Normal', std=0.01, layer='Linear')
+    return Sequential(*layers, last, init_cfg=init_cfg)
 
 
-@cut_into_stages.register
-def _(backbone: VGGMoD) -> list[Stage]:
-    return vgg_stages(backbone, backbone.stage_modules[: backbone.num_stages])
+cut_into_stages.register(VGGMoD)(vgg_stages)

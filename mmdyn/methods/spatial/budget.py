@@ -27,7 +27,8 @@ class BlockCost:
         first, *others = (conv.weight.numel() for conv in convs)
         on_read, on_active = read[0].numel() * first, mask[0].numel() * sum(others)
         executed = read.float().mean() * on_read + mask.float().mean() * on_active
-        return cls(executed, on_read + on_active, images=len(mask))
+        # Not len(mask): exporters would take the size of the batch for a constant.
+        return cls(executed, on_read + on_active, images=mask.shape[0])
 
     @property
     def share(self) -> Tensor:

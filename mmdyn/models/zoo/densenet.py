@@ -13,25 +13,14 @@ from mmdyn.models.stages import cut_into_stages
 from mmdyn.registry import MODELS
 from mmdyn.utils.validation import check_counts
 
-NORM_ACT_CONV = dict(order=('norm', 'act', 'conv'))
-
 
 class DenseLayer(ConvModule):
     """Norm, ReLU and 3×3 convolution, whose output is appended to its input.
 
-    Args:
-        in_channels (int): Channels C of the input.
-        growth_rate (int): Channels k that the layer adds.
-        norm_cfg (dict): Config of the norm.
+    It maps (N, C, H, W) to (N, C + k, H, W).
     """
 
-    def __init__(self, in_channels: int, growth_rate: int, norm_cfg: dict):
-        super().__init__(
-            in_channels, growth_rate, 3, padding=1, norm_cfg=norm_cfg, **NORM_ACT_CONV
-        )
-
     def forward(self, x: Tensor) -> Tensor:
-        """Append k maps to x: (N, C, H, W) to (N, C + k, H, W)."""
         return torch.cat([x, super().forward(x)], dim=1)
 
 
@@ -46,9 +35,8 @@ class DenseNetCIFAR(StackOfStages):
         depth (int): Number of layers with weights, 3n+4: three blocks of n layers, a
             stem, two transitions and a linear classifier.
         growth_rate (int): Channels that each layer of a block adds.
-        stem_channels (int): Channels of the first convolution: 16 as in the DenseNet
-            paper, twice the growth rate in other implementations (24 gives the cost of
-            DenseNet-40-12 in Lin et al.'s paper on branch classifiers).
+        stem_channels (int): Channels of the first convolution: 16 as in the paper; 24
+            gives the cost of DenseNet-40-12 in Lin et al.'s on branch classifiers.
         in_channels (int): Channels of the images.
         norm_cfg (dict): Config of the norms.
         **kwargs: Further arguments of :class:`StackOfStages`.
@@ -73,17 +61,11 @@ class DenseNetCIFAR(StackOfStages):
         **kwargs,
     ):
         super().__init__(num_stages=3, **kwargs)
-        check_counts(
-            depth=depth,
-            growth_rate=growth_rate,
-            stem_channels=stem_channels,
-            in_channels=in_channels,
-        )
+        check_counts(depth=depth, growth_rate=growth_rate)
+        check_counts(stem_channels=stem_channels, in_channels=in_channels)
         if depth < 7 or depth % 3 != 1:
-            raise ValueError(
-                f'depth must be 3n+4, for three blocks of n layers (7, 10, … 40, …), '
-                f'got {depth}'
-            )
+            raise ValueError(f'depth must be 3n+4 (7, 10, … 40, …), got {depth}')
+        options = dict(norm_cfg=norm_cfg, order=('norm', 'act', 'conv'))
         channels = stem_channels
         self.stem = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
         self.stages = nn.ModuleList()
@@ -91,15 +73,14 @@ class DenseNetCIFAR(StackOfStages):
         for stage in range(self.num_stages):
             layers = []
             for _ in range((depth - 4) // 3):
-                layers.append(DenseLayer(channels, growth_rate, norm_cfg))
+                layers.append(DenseLayer(channels, growth_rate, 3, padding=1, **options))
                 channels += growth_rate
             if stage < self.num_stages - 1:
-                arguments = dict(norm_cfg=norm_cfg, **NORM_ACT_CONV)
-                layers.append(ConvModule(channels, channels, 1, **arguments))
-                layers.append(nn.AvgPool2d(2))
+                conv = ConvModule(channels, channels, 1, **options)
+                layers += [conv, nn.AvgPool2d(2)]
             else:
-                layers.append(build_norm_layer(norm_cfg, channels)[1])
-                layers.append(nn.ReLU(inplace=True))
+                norm = build_norm_layer(norm_cfg, channels)[1]
+                layers += [norm, nn.ReLU(inplace=True)]
             self.stages.append(nn.Sequential(*layers))
             self.stage_channels.append(channels)
         self.feat_dim = channels

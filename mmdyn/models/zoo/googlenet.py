@@ -22,13 +22,8 @@ from mmdyn.utils.validation import check_counts
 class Inception(nn.Module):
     """Four branches side by side: 1×1, 3×3, 5×5 (as two 3×3) and pooling.
 
-    Args:
-        in_channels (int): Channels of the input.
-        ones (int): Channels of the 1×1 branch.
-        threes (tuple[int, int]): Channels of the 3×3 branch's 1×1 and 3×3 convolutions.
-        fives (tuple[int, int]): Channels of the 5×5 branch's 1×1 and 3×3 convolutions.
-        pooled (int): Channels of the 1×1 convolution behind the pool.
-        norm_cfg (dict): Config of the norms.
+    The arguments are the channels of the input and of the branches, in ``threes`` and
+    ``fives`` of the 1×1 convolution and of those behind it, and the config of the norms.
     """
 
     def __init__(
@@ -58,7 +53,6 @@ class Inception(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute the module for a feature map x (N, C, H, W)."""
         branches = (self.branch1x1, self.branch3x3, self.branch5x5, self.branch_pool)
         return torch.cat([branch(x) for branch in branches], dim=1)
 

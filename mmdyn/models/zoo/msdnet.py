@@ -37,20 +37,18 @@ class MSDNet(StackOfStages):
     Args:
         num_blocks (int): Stages.
         base (int): Layers of the first stage, on top of the stem.
-        step (int): Layers of each further stage (``step_mode='even'``), or how many more
-            each has than the one before (``'lin_grow'``).
-        step_mode (str): ``'even'`` or ``'lin_grow'``.
+        step (int): Layers of each further stage, or how many more than the one before.
+        step_mode (str): ``'even'`` or, for the latter, ``'lin_grow'``.
         stem (str): ``'imagenet'`` (7×7 convolution of stride 2, max-pooling) or
             ``'cifar'`` (one 3×3 of stride 1) before the finest scale.
-        stem_channels (int | None): Channels after the stem at a scale of growth factor 1.
-            ``None``: 32, for CIFAR 16.
-        growth_rate (int | None): Channels that a layer adds at such a scale, even.
-            ``None``: 16, for CIFAR 6.
-        growth_factors (Sequence[int] | None): Multiples of ``stem_channels`` and
-            ``growth_rate`` at each scale, from the finest. ``None``: 1, 2, 4, 4, for
-            CIFAR 1, 2, 4.
+        stem_channels (int | None): Channels after the stem at a scale of growth factor 1;
+            by default 32, for CIFAR 16.
+        growth_rate (int | None): Channels that a layer adds there, even; by default 16,
+            for CIFAR 6.
+        growth_factors (Sequence[int] | None): Multiples of both at each scale, from the
+            finest; by default 1, 2, 4, 4, for CIFAR 1, 2, 4.
         bottleneck_factors (Sequence[int] | None): For each scale, channels of a 1×1
-            convolution for one of the 3×3 behind it. ``None``: ``growth_factors``.
+            convolution for one of the 3×3 behind it; by default ``growth_factors``.
         reduction (float): Share of the channels that a transition keeps.
         in_channels (int): Channels of the images.
         norm_cfg (dict): Config of the norms.
@@ -92,16 +90,9 @@ class MSDNet(StackOfStages):
         )
         if bottleneck_factors is None:
             bottleneck_factors = growth_factors
-        check_counts(
-            num_blocks=num_blocks,
-            base=base,
-            step=step,
-            stem_channels=stem_channels,
-            growth_rate=growth_rate,
-            growth_factors=growth_factors,
-            bottleneck_factors=bottleneck_factors,
-            in_channels=in_channels,
-        )
+        check_counts(num_blocks=num_blocks, base=base, step=step, in_channels=in_channels)
+        check_counts(stem_channels=stem_channels, growth_rate=growth_rate)
+        check_counts(growth_factors=growth_factors, bottleneck_factors=bottleneck_factors)
         super().__init__(num_blocks, **kwargs)
         even = step_mode == 'even'
         more = (step if even else base + step * i for i in range(1, num_blocks))
@@ -134,14 +125,8 @@ class MSDNet(StackOfStages):
     def forward_stage(self, index: int, x: Tensor | dict[int, Tensor]):
         """Compute one stage, of each scale what its exit needs.
 
-        Args:
-            index (int): The stage, from 0.
-            x (Tensor | dict[int, Tensor]): Images (N, C, H, W) for the first stage, the
-                result of the stage before for others.
-
-        Returns:
-            dict[int, Tensor]: Features of the scales that later stages need, and of the
-            coarsest, ``num_scales - 1``, those of this one.
+        It maps images (N, C, H, W), behind the first stage the result of the one before,
+        to a dict of the features of the coarsest scale and those that later stages need.
         """
         maps = dict(x) if index else {}
         if index == 0:
@@ -161,15 +146,7 @@ class MSDNet(StackOfStages):
         return maps
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Compute features of images, by the stages that ``out_indices`` need.
-
-        Args:
-            x (Tensor): Images of shape (N, C, H, W).
-
-        Returns:
-            tuple[Tensor, ...]: Features of the coarsest scale after the stages in
-            ``out_indices``.
-        """
+        """Coarsest features of the stages in ``out_indices``, of images (N, C, H, W)."""
         outs = []
         for index in range(max(self.out_indices) + 1):
             x = self.forward_stage(index, x)
@@ -186,10 +163,8 @@ def _make_stem(
         stem = ConvModule(in_channels, channels[0], 3, padding=1, norm_cfg=norm_cfg)
     else:
         conv = dict(kernel_size=7, stride=2, padding=3, norm_cfg=norm_cfg)
-        stem = nn.Sequential(
-            ConvModule(in_channels, channels[0], **conv),
-            nn.MaxPool2d(3, stride=2, padding=1),
-        )
+        conv = ConvModule(in_channels, channels[0], **conv)
+        stem = nn.Sequential(conv, nn.MaxPool2d(3, stride=2, padding=1))
     halving = dict(kernel_size=3, stride=2, padding=1, norm_cfg=norm_cfg)
     pairs = zip(channels, channels[1:])
     return nn.ModuleList([stem, *(ConvModule(*pair, **halving) for pair in pairs)])

@@ -33,10 +33,7 @@ class Layout:
                 f'got {growth} and {bottleneck}'
             )
         if self.growth_rate % 2:
-            raise ValueError(
-                f'growth_rate must be even, for two scales give one half each, got '
-                f'{self.growth_rate}'
-            )
+            raise ValueError(f'growth_rate must be even, got {self.growth_rate}')
         if not 0 < self.reduction <= 1:
             raise ValueError(f'reduction must lie in (0, 1], got {self.reduction!r}')
 
@@ -53,9 +50,9 @@ class Layout:
         return (number - 1) // ceil(self.num_layers / self.num_scales)
 
     def layers_until(self, number: int, scale: int) -> int:
-        """Layers of a scale that the coarsest one's first ``number`` layers draw on.
+        """Layers of a scale that the coarsest one's first ``number`` layers need.
 
-        Each scale reads what the next finer one had a layer earlier.
+        Each scale reads the next finer one's features of a layer earlier.
         """
         return number - (self.num_scales - 1 - scale)
 
@@ -70,22 +67,15 @@ class Layout:
             if number > self.layers_until(self.num_layers, scale):
                 continue  # no exit would ever see it
             factor = self.growth_factors[scale]
-            growth, reduced, finer = self.growth_rate * factor, None, ()
+            growth, reduced, finer = self.growth_rate * factor, None, None
             if finest > finest_before:
                 # Channels of all scales stay in the ratio of their growth factors.
                 units = (channels[scale] + growth) // factor
                 reduced = max(1, int(self.reduction * units)) * factor
             if scale > finest_before:
                 finer = (channels[scale - 1], self.bottleneck_factors[scale - 1])
-            width = self.bottleneck_factors[scale]
-            parts[str(scale)] = ScaleLayer(
-                channels[scale],
-                width,
-                growth,
-                *finer,
-                reduced=reduced,
-                norm_cfg=norm_cfg,
-            )
+            same = (channels[scale], self.bottleneck_factors[scale])
+            parts[str(scale)] = ScaleLayer(same, finer, growth, reduced, norm_cfg)
         return parts
 
 
@@ -93,41 +83,33 @@ class ScaleLayer(nn.Module):
     """One layer at one scale: appends new maps to those of the layers before.
 
     Args:
-        in_channels (int): Channels C of this scale's features.
-        width (int): Channels of the 1×1 convolution for one of the 3×3 that follows it,
-            but never more than there are before it.
-        growth (int): Channels that the layer adds; if there is a finer scale, half of
-            them come from there.
-        finer_channels (int | None): Channels of the next finer scale's features.
-        finer_width (int | None): The ``width`` there.
-        reduced (int | None): Channels of a transition, a 1×1 convolution behind the
-            layer; ``None``: there is none.
+        same (tuple[int, int]): Channels C of this scale's features, and of the 1×1
+            convolution for one of the 3×3 that follows it, though at most C.
+        finer (tuple[int, int] | None): Those of the next finer scale, if it is read.
+        growth (int): Channels that the layer adds, half of them from the finer scale.
+        reduced (int | None): Channels of a transition, a 1×1 convolution behind it.
         norm_cfg (dict): Config of the norms.
     """
 
     def __init__(
         self,
-        in_channels: int,
-        width: int,
+        same: tuple[int, int],
+        finer: tuple[int, int] | None,
         growth: int,
-        finer_channels: int | None = None,
-        finer_width: int | None = None,
-        reduced: int | None = None,
-        norm_cfg: dict = dict(type='BN'),
+        reduced: int | None,
+        norm_cfg: dict,
     ):
         super().__init__()
-        wide = in_channels + growth
+        wide = same[0] + growth
         self.out_channels = reduced or wide
         self.transition = nn.Identity()
         if reduced:
             self.transition = ConvModule(wide, reduced, 1, norm_cfg=norm_cfg)
         self.from_finer = None
-        if finer_channels is not None:
+        if finer:
             growth //= 2
-            self.from_finer = _bottleneck(
-                finer_channels, growth, finer_width, 2, norm_cfg
-            )
-        self.from_same = _bottleneck(in_channels, growth, width, 1, norm_cfg)
+            self.from_finer = _bottleneck(*finer, growth, 2, norm_cfg)
+        self.from_same = _bottleneck(*same, growth, 1, norm_cfg)
 
     def forward(self, x: Tensor, finer: Tensor | None) -> Tensor:
         """Extend features x (N, C, H, W), given the finer scale's (N, C', 2H, 2W)."""
@@ -136,7 +118,7 @@ class ScaleLayer(nn.Module):
 
 
 def _bottleneck(
-    in_channels: int, out_channels: int, width: int, stride: int, norm_cfg: dict
+    in_channels: int, width: int, out_channels: int, stride: int, norm_cfg: dict
 ) -> nn.Sequential:
     inner = min(in_channels, width * out_channels)
     return nn.Sequential(

@@ -1,6 +1,6 @@
 import torch
 
-from mmdyn.methods.mod.channel_selector import ChannelSelector
+from mmdyn.methods.mod.layer import ChannelSelector
 
 
 def test_selects_the_highest_scores_of_each_sample():
