@@ -122,11 +122,8 @@ def _find(point: OperatingPoint | str, offered: Sequence, dense) -> OperatingPoi
 
 def _switchable(model: nn.Module) -> list[DynamicModule]:
     """Dynamic modules inside ``model``, itself included, with two or more points."""
-    return [
-        module
-        for module in model.modules()
-        if isinstance(module, DynamicModule) and len(module.operating_points) > 1
-    ]
+    modules = [m for m in model.modules() if isinstance(m, DynamicModule)]
+    return [module for module in modules if len(module.operating_points) > 1]
 
 
 def _join(points: Sequence[OperatingPoint]) -> OperatingPoint:

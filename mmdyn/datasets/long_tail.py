@@ -26,10 +26,8 @@ def exponential_profile(largest: int, num_classes: int, imbalance: float) -> lis
         list[int]: n_k of k = 0 … K − 1.
     """
     if not imbalance >= 1:
-        raise ValueError(
-            f'imbalance, the most common class over the least common one, must be 1 or '
-            f'more, got {imbalance}'
-        )
+        sizes = 'the largest class over the smallest'
+        raise ValueError(f'imbalance, {sizes}, must be 1 or more, got {imbalance}')
     sizes = (largest / imbalance ** (k / (num_classes - 1)) for k in range(num_classes))
     # Floating point must not take an image from a class of a whole size.
     return [math.floor(size + 1e-9) for size in sizes]

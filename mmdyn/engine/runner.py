@@ -68,10 +68,7 @@ def require_settings(cfg: Config, user: str, *names: str) -> None:
 def build_runner(cfg: Config, *loaders: str) -> Runner:
     """Build the runner of a config, in distributed jobs also without an accelerator.
 
-    Args:
-        cfg (Config): The config.
-        *loaders (str): Dataloaders that must not be empty, such as
-            ``'train_dataloader'``.
+    The ``loaders``, such as ``'train_dataloader'``, must not be empty.
 
     Raises:
         ImportError: If a package that the config needs is missing.
@@ -131,19 +128,15 @@ def load_whole_checkpoint(runner: Runner) -> None:
 
 
 def runner_for_search(args: argparse.Namespace) -> Runner:
-    """A runner with a checkpoint's weights, to search points on validation data.
-
-    Args:
-        args (argparse.Namespace): ``config``, ``checkpoint`` and those of
-            ``add_runner_arguments``.
+    """A runner with the weights of ``args.checkpoint``, to search on validation data.
 
     Raises:
         ValueError: If the config has no validation data, or the weights do not fit.
     """
     cfg = load_config(args)
     cfg.load_from = args.checkpoint
-    needed = ('val_dataloader', 'val_evaluator', 'val_cfg')
-    require_settings(cfg, 'the search needs', *needed)
+    settings = ('val_dataloader', 'val_evaluator', 'val_cfg')
+    require_settings(cfg, 'the search needs', *settings)
     runner = build_runner(cfg, 'val_dataloader')
     load_whole_checkpoint(runner)
     return runner

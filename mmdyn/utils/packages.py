@@ -43,10 +43,9 @@ def _missing_packages_named(user: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        package = _missing_package(error)
-        if package is None:
-            raise
-        raise import_failure(user, package, error) from error
+        if package := _missing_package(error):
+            raise import_failure(user, package, error) from error
+        raise
 
 
 def _missing_package(error: ImportError) -> str | None:
