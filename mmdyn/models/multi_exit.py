@@ -1,4 +1,4 @@
-"""Where ``Stage`` and ``cut_into_stages`` were in mmdyn 0.1; this module goes in 0.3."""
+"""The former place of ``Stage`` and ``cut_into_stages``, to be removed in mmdyn 0.3."""
 
 import warnings
 

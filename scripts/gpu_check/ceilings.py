@@ -1,4 +1,4 @@
-"""What the device can do at best: a copy in its memory and a matrix product."""
+"""The ceilings of the device: a copy in its memory and a matrix product."""
 
 import torch
 

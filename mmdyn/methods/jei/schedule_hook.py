@@ -21,7 +21,7 @@ STAGES = dict(
     classifier='gates and exits are trained alternately',
     backbone='the whole network is trained, but for the gates',
 )
-"""What happens in each phase, for logs; alternating phases are one stage."""
+"""Descriptions of the phases, for logs; alternating phases are one stage."""
 
 
 @HOOKS.register_module()

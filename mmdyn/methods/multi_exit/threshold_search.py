@@ -52,7 +52,7 @@ class ThresholdSearch:
         """The most accurate thresholds within mean MACs per image; else a ValueError."""
         if self.macs.min() > max_macs:
             raise ValueError(
-                f'at most {max_macs:,.0f} MACs an image cannot be had: the cheapest '
+                f'at most {max_macs:,.0f} MACs per image cannot be had: the cheapest '
                 f'thresholds cost {math.ceil(self.macs.min()):,}'
             )
         most = max_macs * (1 + _ROUNDING)

@@ -119,7 +119,7 @@ def test_budgets_that_cannot_be_had(checkpoint, digits):
     before.unlink(missing_ok=True)
     done = search(checkpoint, digits, '--max-macs', 1000, check=False)
     assert done.returncode
-    assert 'at most 1,000 MACs an image cannot be had: the cheapest' in done.stderr
+    assert 'at most 1,000 MACs per image cannot be had: the cheapest' in done.stderr
     assert not before.exists()
     done = run_tool(SEARCH, CONFIG, checkpoint, check=False)
     assert done.returncode and 'at least one --max-macs or --min-accuracy' in done.stderr
