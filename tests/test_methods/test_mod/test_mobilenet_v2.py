@@ -160,8 +160,14 @@ def test_bf16(gradients):
 
 
 def test_onnx(tmp_path):
+    class Layers(nn.Sequential):
+        def forward(self, x):
+            return (super().forward(x),)
+
     model = randomize_norms(MobileNetV2MoD())
-    assert_same_in_onnxruntime(model, torch.rand(2, 3, 64, 64), tmp_path)
+    assert_same_in_onnxruntime(model, torch.rand(2, 3, 64, 64), tmp_path, dynamo=False)
+    layers = Layers(model.layer3, model.layer4)  # with MoD blocks of one and two channels
+    assert_same_in_onnxruntime(layers, torch.rand(2, 24, 16, 16), tmp_path)
 
 
 def test_one_operating_point():
