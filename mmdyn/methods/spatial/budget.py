@@ -80,10 +80,7 @@ class BudgetedModule(DynamicModule):
         return {name: block.cost for name, block in blocks if block.cost is not None}
 
     def auxiliary_losses(self) -> dict[str, Tensor]:
-        """The budget loss of the latest training forward pass, if it masked anything.
-
-        The pass's graph is released: call it once after each.
-        """
+        """The budget loss of the latest training forward pass, if it masked anything."""
         # Blocks that ran without gradients cannot be trained.
         costs = [c for c in self.block_costs().values() if c.executed.requires_grad]
         if not costs:
@@ -94,8 +91,6 @@ class BudgetedModule(DynamicModule):
             self.operating_point.settings['budget'],
             self.mask_schedule.progress,
         )
-        for block in self.masked_blocks().values():
-            block.cost = block.cost and block.cost.detached()
         return dict(loss_budget=loss)
 
     def forward_statistics(self) -> dict[str, float]:
@@ -104,6 +99,11 @@ class BudgetedModule(DynamicModule):
         executed = sum(cost.executed.detach() * cost.images for cost in costs)
         total = sum(cost.total * cost.images for cost in costs)
         return dict(executed_share=float(executed) / total if total else 1.0)
+
+    def detach_costs(self) -> None:
+        """Release the graph of the latest forward pass, after its losses were used."""
+        for block in self.masked_blocks().values():
+            block.cost = block.cost and block.cost.detached()
 
     def clear_costs(self) -> None:
         """Forget the costs of the latest forward pass."""
