@@ -8,6 +8,7 @@ the configs that name its classes, and the tools and scripts that import it.
 
 import argparse
 import ast
+import json
 import os
 import re
 import shutil
@@ -109,9 +110,24 @@ def delete_configs(copy: Path, room: str, classes: list[str]) -> None:
             metafile.write_text(yaml.safe_dump({**content, 'Models': kept}))
         else:
             shutil.rmtree(metafile.parent)
+    for file in (copy / 'scripts').rglob('*.json'):  # lists of configs to measure
+        entries = without_gone_configs(json.loads(file.read_text()), copy)
+        file.write_text(json.dumps(entries, indent=2))
     index = copy / 'model-index.yml'
     left = [f for f in yaml.safe_load(index.read_text())['Import'] if (copy / f).exists()]
     index.write_text(yaml.safe_dump(dict(Import=left)))
+
+
+def without_gone_configs(entries, copy: Path):
+    """Lists without the entries whose config is gone, at any depth."""
+    if isinstance(entries, dict):
+        return {key: without_gone_configs(each, copy) for key, each in entries.items()}
+    if isinstance(entries, list):
+        kept = [
+            e for e in entries if not isinstance(e, dict) or (copy / e['config']).exists()
+        ]
+        return [without_gone_configs(each, copy) for each in kept]
+    return entries
 
 
 def bases_of(file: Path) -> set[Path]:
