@@ -35,7 +35,14 @@ def rooms() -> list[str]:
 
 
 def copy_tracked(target: Path) -> None:
-    """Copy the files that git knows, as they are in the working tree."""
+    """Copy the files that git knows, as they are in the working tree.
+
+    Without a repository, as in a copy that this has made, all files are copied.
+    """
+    if not (ROOT / '.git').exists():
+        ignored = shutil.ignore_patterns('__pycache__')
+        shutil.copytree(ROOT, target, ignore=ignored, dirs_exist_ok=True)
+        return
     command = ['git', 'ls-files', '-z']
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout
     for name in listed.decode().split('\0'):
