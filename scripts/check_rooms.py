@@ -164,8 +164,7 @@ def check(room: str, options: list[str]) -> bool:
         for each in [*TOGETHER.get(room, []), room]:
             delete_room(copy, each)
         done = subprocess.run(
-            [sys.executable, '-m', 'pytest', '-x', '-q', '-p', 'no:cacheprovider']
-            + options,
+            [sys.executable, '-m', 'pytest', '-x', '-p', 'no:cacheprovider', *options],
             cwd=copy,
             env={**os.environ, 'PYTHONPATH': str(copy)},
             capture_output=True,
