@@ -103,6 +103,9 @@ class DynamicModule:
         """Losses of the latest training forward pass that steer its cost (scalars)."""
         return {}
 
+    def release_losses(self) -> None:
+        """Let go of the graph of the auxiliary losses, after their use."""
+
     def forward_statistics(self) -> dict[str, float]:
         """Numbers about the latest forward pass, means over its images, to report."""
         return {}
@@ -197,7 +200,8 @@ def forward_statistics(model: nn.Module) -> dict[str, float]:
 
 
 def check_runnable(model: nn.Module, point: OperatingPoint) -> None:
-    """Refuse, by a ``ValueError``, a point that the weights of a model do not allow."""
+    """Refuse, by a ``ValueError``, a point that a model or its weights do not allow."""
+    point = _find(point, operating_points(model), dense_operating_point(model))
     for module, part in zip(_switchable(model), _combinations(model)[point]):
         module.check_runnable(part)
 

@@ -56,13 +56,17 @@ def parse_args() -> argparse.Namespace:
 
 
 def merge_args(cfg, args: argparse.Namespace) -> None:
+    from mmdyn.engine.runner import merge_cfg_options
+
     cfg.load_from = args.checkpoint
     use_operating_point_loop(cfg, args)
     if args.show or args.show_dir:
         show_predictions(cfg, args)
     if args.tta:
         augment(cfg)
-    else:  # test-time augmentation averages scores of views that may exit anywhere
+    else:
+        merge_cfg_options(cfg, args.cfg_options)  # they have the last word
+        # Test-time augmentation averages scores of views that may exit anywhere.
         use_calibration(cfg, args.checkpoint)
 
 

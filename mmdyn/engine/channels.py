@@ -67,10 +67,10 @@ def _maps_of(backbone: Backbone) -> tuple[Tensor, ...]:
     # Some backbones draw random numbers in inference, too.
     with torch.random.fork_rng([image.device] if image.is_cuda else []):
         maps = _run(backbone, image)
-    are_maps = isinstance(maps, tuple) and all(
+    are_maps = isinstance(maps, (list, tuple)) and all(
         isinstance(each, Tensor) and each.dim() == 4 for each in maps
     )
-    return maps if are_maps else ()
+    return tuple(maps) if are_maps else ()
 
 
 def _run(module: nn.Module, inputs: Tensor | tuple[Tensor, ...]):
@@ -110,7 +110,7 @@ def _segmentation_heads(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 def _channels_of_neck(neck: nn.Module) -> list[int] | None:
     channels = getattr(neck, 'in_channels', None)
     if channels is None:  # ChannelMapper has convolutions alone
-        convs = getattr(neck, 'convs', ())
+        convs = getattr(neck, 'convs', None) or ()
         channels = [getattr(conv, 'in_channels', None) for conv in convs] or None
     is_list = isinstance(channels, Sequence) and all(isinstance(n, int) for n in channels)
     return list(channels) if is_list else None

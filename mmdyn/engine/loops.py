@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+import torch
 from mmengine.logging import MessageHub
 from mmengine.runner import ValLoop
 
@@ -110,6 +111,7 @@ class OperatingPointLoop:
         macs = self.totals.meter.macs_per_image
         return PointResult(point.name, metrics, macs, settings=point.settings)
 
+    @torch.no_grad()
     def run_iter(self, idx: int, data_batch: Sequence[dict]) -> None:
         batch = dict(batch_idx=idx, data_batch=data_batch)
         self.runner.call_hook(f'before_{self.stage}_iter', **batch)

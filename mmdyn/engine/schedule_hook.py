@@ -95,14 +95,18 @@ class OperatingPointScheduleHook(LossHook):
             set_operating_point(module, self.point)
 
     def change_losses(self, model, args, kwargs, losses: dict) -> dict:
-        for module in self.modules:
-            for part in module.modules():
-                if isinstance(part, DynamicModule):
-                    for name, loss in part.auxiliary_losses().items():
-                        losses[name] = losses.get(name, 0) + self.weight * loss
+        for part in self._dynamic_modules():
+            for name, loss in part.auxiliary_losses().items():
+                losses[name] = losses.get(name, 0) + self.weight * loss
         return losses
 
+    def _dynamic_modules(self) -> list[DynamicModule]:
+        parts = [part for module in self.modules for part in module.modules()]
+        return [part for part in parts if isinstance(part, DynamicModule)]
+
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None):
+        for part in self._dynamic_modules():
+            part.release_losses()
         for name, value in self.statistics().items():
             runner.message_hub.update_scalar(f'train/{self.point}/{name}', value)
 

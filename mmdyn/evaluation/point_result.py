@@ -36,6 +36,7 @@ class PointResult:
         return value if isinstance(value, Real) else math.nan
 
 
-def current_name(name: str) -> str:
-    """Name of an operating point today, from files that may have an old one."""
-    return '+'.join(OLD_NAMES.get(part, part) for part in name.split('+'))
+def current_name(name: str, dense: str) -> str:
+    """Name of an operating point today, from a file whose dense point is ``dense``."""
+    old = set(OLD_NAMES).intersection(dense.split('+'))  # else a user's own name
+    return '+'.join('dense' if part in old else part for part in name.split('+'))

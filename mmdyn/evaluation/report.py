@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from numbers import Real
 from pathlib import Path
 
@@ -128,11 +129,12 @@ class OperatingPointReport(Report):
             )
         try:
             content = json.loads(file.read_text())
+            today = partial(current_name, dense=content['dense_point'])
             points = [PointResult(**point) for point in content['points']]
-            content['points'] = [replace(p, name=current_name(p.name)) for p in points]
-            content['dense_point'] = current_name(content['dense_point'])
+            content['points'] = [replace(p, name=today(p.name)) for p in points]
             untrained = content.get('untrained_points', [])
-            content['untrained_points'] = [current_name(name) for name in untrained]
+            content['untrained_points'] = [today(name) for name in untrained]
+            content['dense_point'] = today(content['dense_point'])
             return cls(**content)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             found = f'{type(error).__name__}: {error}'

@@ -52,9 +52,11 @@ def load_operating_points(model: nn.Module, checkpoint: str | Path) -> int:
     content = read_sidecar(points_file(checkpoint), checkpoint, consequence)
     if content is None:
         return 0
-    points = [
-        OperatingPoint(current_name(p['name']), p['settings']) for p in content['points']
-    ]
+    points = []
+    for name, settings in ((p['name'], p['settings']) for p in content['points']):
+        # A point without settings is the dense one; others have names of their own.
+        today = name if settings else current_name(name, dense=name)
+        points.append(OperatingPoint(today, settings))
     module = outermost_dynamic_module(model)
     if not isinstance(module, Searchable):
         raise ValueError(f'a {type(module).__name__} has no operating points to find')

@@ -47,8 +47,10 @@ class Cut:
         self.parts = parts
         self._cuts: dict[str, Callable] = {}
 
-    def register(self, key: str | type | Callable) -> Callable:
+    def register(self, key: str | type | Callable, cut: Callable | None = None):
         """Decorate a cut, of a class, its name, or the annotation of the argument."""
+        if cut is not None:
+            return self._add(key, cut)
         if isinstance(key, (str, type)):
             return partial(self._add, key)
         return self._add(next(iter(get_type_hints(key).values())), key)
@@ -95,7 +97,7 @@ class Cuttable:
     trains_stage_wise: bool = True  # whether stages can be trained one after the other
 
     @property
-    def module(self) -> nn.Module:
+    def _cut_module(self) -> nn.Module:
         return self
 
     def stages_for(self, ends: Sequence, settings=NO_SETTINGS, cut='stage', lazy=False):
@@ -104,7 +106,7 @@ class Cuttable:
         ``ends`` are the numbers (from 1) of the last ones; a stage is what ``CUTS[cut]``
         gives. If ``lazy``, work that only later exits need waits for them.
         """
-        stages = CUTS[cut](self.module)
+        stages = CUTS[cut](self._cut_module)
         return [stages[start:end] for start, end in zip([0, *ends], ends)]
 
     def exit_points(self, ends: Sequence[int]) -> tuple[OperatingPoint, ...]:
@@ -114,13 +116,13 @@ class Cuttable:
     def check_exit_settings(self, settings: Mapping[str, Any]) -> None:
         """Refuse, by a ValueError, settings beside the exit that are not its own."""
         if settings:
-            kind = type(self.module).__name__
+            kind = type(self._cut_module).__name__
             raise ValueError(f'a {kind} does not know the settings {dict(settings)}')
 
 
 @dataclass
 class _StockBackbone(Cuttable):
-    module: nn.Module = None
+    _cut_module: nn.Module = None
 
 
 def cuttable(backbone: nn.Module) -> Cuttable:

@@ -1,11 +1,12 @@
 import pytest
 from helpers.paths import ROOT
+from helpers.tools import TOY_CONFIG
 from mmengine.config import Config
 
 from mmdyn.engine.runner import load_config, merge_cfg_options, require_settings
 from mmdyn.utils.command_line import add_runner_arguments, tool_parser
 
-CONFIG = f'{ROOT}/configs/multi_exit/resnet20_multi-exit_15e_digits.py'
+CONFIG = f'{ROOT}/{TOY_CONFIG}'
 
 
 def loaded(*arguments, **defaults):
@@ -26,7 +27,7 @@ def test_options_become_values():
 
 
 def test_work_dir():
-    assert loaded().work_dir == 'work_dirs/resnet20_multi-exit_15e_digits'
+    assert loaded().work_dir == 'work_dirs/toy_digits'
     assert loaded('--work-dir', 'here').work_dir == 'here'
 
 

@@ -152,13 +152,22 @@ def test_without_any_score(tmp_path, capsys):
 def test_old_names_of_the_dense_point_are_read(tmp_path):
     """Reports of mmdyn 0.1, in which the dense point was called ``full``."""
     points = [point('budget=0.3+full', 80.0, 1e6), point('full', 90.0, 4e6)]
-    old = make(points, dense_point='full', untrained_points=['baseline'])
+    old = make(points, dense_point='full', untrained_points=['full'])
     old.write(tmp_path)
     assert '"full"' in (tmp_path / 'operating_points.json').read_text()
     report = OperatingPointReport.load(tmp_path)
     assert [each.name for each in report.points] == ['budget=0.3+dense', 'dense']
     assert report.dense_point == 'dense' and report.untrained_points == ['dense']
     assert select_operating_point(tmp_path / 'operating_points.json').name == 'dense'
+
+
+def test_names_of_a_user_stay(tmp_path):
+    """A rule that somebody called ``full`` is not the dense point."""
+    points = [point('full', 80.0, 1e6), point('exit=2', 90.0, 4e6)]
+    make(points, dense_point='exit=2').write(tmp_path)
+    found = OperatingPointReport.load(tmp_path)
+    assert [each.name for each in found.points] == ['full', 'exit=2']
+    assert found.dense_point == 'exit=2'
 
 
 def test_settings_of_points_are_not_written(tmp_path):

@@ -50,7 +50,7 @@ class MixturePoints(Searchable):
         unknown = sorted(set(settings) - {'keep', 'ranking'})
         if unknown:
             raise ValueError(f'a CNMM knows the settings keep and ranking, got {unknown}')
-        check_choice('ranking', settings.get('ranking', self.ranking), RANKINGS)
+        check_choice('ranking', settings.get('ranking') or self.ranking, RANKINGS)
         if settings.get('keep') is not None:
             if self.deterministic:
                 raise ValueError('a deterministic sum has no mixing weights to prune by')
@@ -132,6 +132,7 @@ class MixturePoints(Searchable):
         self._clear_if_outdated()
         key = keep, ranking, stages if stages is None else tuple(stages), lazy
         if key not in self._cache:
+            self.check_settings(dict(keep=keep, ranking=ranking))
             outputs = self._outputs(stages)
             functions = live_functions(self.functions, outputs)
             if keep is not None:

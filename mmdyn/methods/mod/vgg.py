@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mmdyn.methods.mod.layer import MixtureOfDepths, check_mod_arguments
 from mmdyn.models.backbone import StackOfStages, rename_numbered_layers
-from mmdyn.models.stages import cut_into_stages
+from mmdyn.models.stages import chain, cut_into_stages
 from mmdyn.models.stock_stages import vgg_stages
 from mmdyn.operating_point import DynamicModule
 from mmdyn.registry import MODELS
@@ -147,7 +147,7 @@ class VGGMoD(DynamicModule, StackOfStages):
     def stage_modules(self) -> list[nn.Module]:
         stages = [self.features[a:b] for a, b in self.range_sub_modules]
         if hasattr(self, 'classifier'):
-            stages.append(nn.Sequential(nn.Flatten(), *self.classifier))
+            stages.append(chain(nn.Flatten(), self.classifier))
         return stages
 
     def rename_stock_keys(self, state_dict: dict, prefix: str = '') -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mmdyn.methods.multi_exit.execution import run_to_exits
 from mmdyn.methods.multi_exit.exits import build_exit
-from mmdyn.methods.multi_exit.model import MultiExitModel, SumOfExits
+from mmdyn.methods.multi_exit.model import MultiExitModel
 from mmdyn.methods.multi_exit.training_phases import TrainingPhase
 from mmdyn.models.stages import Walk
 from mmdyn.registry import MODELS
@@ -71,7 +71,6 @@ class MultiExitClassifier(MultiExitModel, ImageClassifier):
         if isinstance(distillation, dict):
             distillation = MODELS.build(distillation)
         self.distillation = distillation
-        self.objective = distillation or SumOfExits()
         self.training_phase = TrainingPhase(tuple(range(self.num_exits)))
 
     def logits_at(self, exit: int, features: Tensor) -> Tensor:

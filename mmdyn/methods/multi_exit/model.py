@@ -38,6 +38,17 @@ class MultiExitModel(Searchable):
     """
 
     checks_channels = True
+    distillation: Any = None  # the objective, if there is one
+    _objective: Any = None  # that of a hook
+
+    @property
+    def objective(self) -> Any:
+        """What the exits learn from: that of a hook, the distillation, or the sum."""
+        return self._objective or self.distillation or SumOfExits()
+
+    @objective.setter
+    def objective(self, objective: Any) -> None:
+        self._objective = objective
 
     def place_exits(self, exits: Sequence | dict, cut='stage') -> tuple[list, list]:
         """The stages of the backbone, and the checked configs of earlier exits."""
@@ -50,7 +61,8 @@ class MultiExitModel(Searchable):
         if not exits:
             raise ValueError('exits need at least one exit; for none use the stock model')
         numbers = [cfg.get('stage') for cfg in exits]
-        if numbers != sorted(set(range(1, last)).intersection(numbers)):
+        whole = all(isinstance(number, int) for number in numbers)
+        if not whole or numbers != sorted(set(range(1, last)).intersection(numbers)):
             raise ValueError(
                 f"exits need a rising 'stage' in 1…{last - 1} (the last exit, behind "
                 f'stage {last}, is the head), got {numbers}'
@@ -134,7 +146,7 @@ class MultiExitModel(Searchable):
 
     def loss(self, inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
         """The objective's losses of images (N, C, H, W), named by exit."""
-        trainer = self.policy.trained_by
+        trainer = getattr(self.policy, 'trained_by', None)
         if trainer and not self.objective.trains_policy:
             kind = type(self.policy).__name__
             raise ValueError(f'a {kind} is trained by {trainer}: add it to custom_hooks')

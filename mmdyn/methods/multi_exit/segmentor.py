@@ -8,7 +8,7 @@ from mmseg.utils import add_prefix
 from torch import Tensor, nn
 
 from mmdyn.methods.multi_exit.execution import run_to_exits
-from mmdyn.methods.multi_exit.model import MultiExitModel, SumOfExits
+from mmdyn.methods.multi_exit.model import MultiExitModel
 from mmdyn.methods.multi_exit.policies import ConfidencePolicy
 from mmdyn.methods.multi_exit.segmentation_heads import build_head, check_heads
 from mmdyn.models.stages import Walk, cuttable
@@ -66,7 +66,6 @@ class MultiExitEncoderDecoder(MultiExitModel, EncoderDecoder):
         if not isinstance(self.policy, ConfidencePolicy):
             kind = type(self.policy).__name__
             raise ValueError(f'policy must be a mmdyn.ConfidencePolicy, got a {kind}')
-        self.objective = SumOfExits()
 
     def head_at(self, exit: int) -> nn.Module:
         """The head of an exit, given by its index from 0."""

@@ -100,8 +100,7 @@ class BudgetedModule(DynamicModule):
         total = sum(cost.total * cost.images for cost in costs)
         return dict(executed_share=float(executed) / total if total else 1.0)
 
-    def detach_costs(self) -> None:
-        """Release the graph of the latest forward pass, after its losses were used."""
+    def release_losses(self) -> None:
         for block in self.masked_blocks().values():
             block.cost = block.cost and block.cost.detached()
 

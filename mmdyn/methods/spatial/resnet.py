@@ -183,7 +183,8 @@ class SpatialResNet(BudgetedModule, ResNet):
 
 def _check_budgets(budgets: Sequence[float]) -> tuple[float, ...]:
     values = budgets if isinstance(budgets, Sequence) else ()
-    if not values or not all(isinstance(b, Real) and 0 < b <= 1 for b in values):
+    numbers = [b for b in values if isinstance(b, Real) and not isinstance(b, bool)]
+    if not values or numbers != list(values) or not all(0 < b <= 1 for b in numbers):
         raise ValueError(f'budgets must be numbers in (0, 1], got {budgets!r}')
     rounded = [float(f'{budget:g}') for budget in budgets]
     if rounded != sorted(set(rounded)) or rounded[-1] == 1 > budgets[-1]:

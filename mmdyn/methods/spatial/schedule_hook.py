@@ -125,7 +125,6 @@ class BudgetScheduleHook(OperatingPointScheduleHook):
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None):
         super().after_train_iter(runner, batch_idx, data_batch, outputs)
         for backbone in self.modules:
-            backbone.detach_costs()
             for block, cost in backbone.block_costs().items():
                 self._block_shares[self.point.name][block].append(cost.share)
         if not trains_by_epoch(runner) and self.every_n_train_iters(

@@ -45,9 +45,11 @@ class TargetWeights:
             averages = [hook for hook in runner.hooks if isinstance(hook, EMAHook)]
             for hook in averages:
                 hook.before_val_epoch(runner)
-            self._update(runner, {p.name: self._score(runner, p) for p in points})
-            for hook in averages:
-                hook.after_val_epoch(runner)
+            try:
+                self._update(runner, {p.name: self._score(runner, p) for p in points})
+            finally:
+                for hook in averages:
+                    hook.after_val_epoch(runner)
 
     def _check_loop(self, runner) -> None:
         loop, is_ours = (

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmdyn import OperatingPoint
-from mmdyn.evaluation.point_result import current_name
 from mmdyn.evaluation.uncertainty.calibration import (
     Calibration,
     calibration_file,
@@ -20,6 +19,7 @@ from mmdyn.evaluation.uncertainty.conformal import METHODS, conformal_thresholds
 from mmdyn.evaluation.uncertainty.fitting import fit_calibration
 from mmdyn.evaluation.uncertainty.predictions import Predictions
 from mmdyn.evaluation.uncertainty.temperature import apply_temperature, fit_temperature
+from mmdyn.operating_point import OLD_NAMES
 
 EXITS, CLASSES = 2, 4
 QUICK = OperatingPoint('quick', dict(thresholds=(0.5,)))
@@ -125,7 +125,7 @@ UNIT = st.floats(0, 1)
     st.integers(1, 5).flatmap(
         lambda exits: st.tuples(
             st.dictionaries(
-                st.text(max_size=5).filter(lambda name: current_name(name) == name),
+                st.text(max_size=5).filter(lambda name: name not in OLD_NAMES),
                 st.tuples(
                     st.tuples(*[st.floats(0.01, 100)] * exits),
                     st.tuples(*[UNIT] * exits),

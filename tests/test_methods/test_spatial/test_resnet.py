@@ -262,7 +262,7 @@ def test_budget_loss_is_that_of_the_masks():
     gradient = model.layer1[0].at_budget['0_3'].mask_unit.conv.weight.grad
     assert gradient.abs().max() > 0
     assert model.layer1[0].at_budget['0_5'].mask_unit.conv.weight.grad is None
-    model.detach_costs()
+    model.release_losses()
     assert model.auxiliary_losses() == {}  # the graph is gone
     copy.deepcopy(model)
 
