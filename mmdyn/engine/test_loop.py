@@ -117,6 +117,6 @@ class OperatingPointTestLoop(OperatingPointLoop, TestLoop):
         try:
             files = [*report.write(folder), *draw_report(report, folder)]
         except OSError as error:
-            problem = 'the results printed above could not be written to'
-            raise OSError(f'{problem} {folder}: {error}') from error
+            problem = f'the results printed above could not be written to {folder}'
+            raise OSError(f'{problem}: {error}') from error
         print('Written to', *files, sep='\n  ')

@@ -72,12 +72,10 @@ class Calibration:
                 f'a calibration has {names}, got {sorted(content)}: {AGAIN} again'
             )
         # A point without settings is the dense one; others have names of their own.
-        dense = [p for p, settings in content['settings'].items() if settings == '{}']
+        settings = content['settings'].items()
+        today = {p: current_name(p, dense=p) for p, found in settings if found == '{}'}
         by_point = {
-            key: {
-                current_name(point, point if point in dense else ''): value
-                for point, value in content[key].items()
-            }
+            key: {today.get(point, point): value for point, value in content[key].items()}
             for key in ('temperatures', 'thresholds', 'settings')
         }
         return cls(**{**content, **by_point})

@@ -188,10 +188,8 @@ def _check_budgets(budgets: Sequence[float]) -> tuple[float, ...]:
         raise ValueError(f'budgets must be numbers in (0, 1], got {budgets!r}')
     rounded = [float(f'{budget:g}') for budget in budgets]
     if rounded != sorted(set(rounded)) or rounded[-1] == 1 > budgets[-1]:
-        raise ValueError(
-            'budgets must differ in six digits and must rise and not repeat, got '
-            f'{budgets!r}'
-        )
+        problem = 'budgets must differ in six digits and must rise and not repeat'
+        raise ValueError(f'{problem}, got {budgets!r}')
     return tuple(budgets)
 
 

@@ -6,7 +6,6 @@ from numbers import Real
 from mmengine.hooks import EMAHook
 from mmengine.runner import EpochBasedTrainLoop
 
-from mmdyn.engine.loops import OperatingPointValLoop
 from mmdyn.engine.passes import PassTotals
 from mmdyn.operating_point import (
     OperatingPoint,
@@ -52,11 +51,8 @@ class TargetWeights:
                     hook.after_val_epoch(runner)
 
     def _check_loop(self, runner) -> None:
-        loop, is_ours = (
-            runner.val_loop,
-            isinstance(runner.val_loop, OperatingPointValLoop),
-        )
-        offered = [point.name for point in loop.points] if is_ours else []
+        loop = runner.val_loop
+        offered = [point.name for point in getattr(loop, 'points', ())]
         if missing := [name for name in self.weights if name not in offered]:
             raise ValueError(
                 f'awareness={self.norm!r} needs the scores of {missing} from val_cfg='
