@@ -38,13 +38,12 @@ class MultiExitModel(Searchable):
     """
 
     checks_channels = True
-    distillation: Any = None  # the objective, if there is one
     _objective: Any = None  # that of a hook
 
     @property
     def objective(self) -> Any:
         """What the exits learn from: that of a hook, the distillation, or the sum."""
-        return self._objective or self.distillation or SumOfExits()
+        return self._objective or getattr(self, 'distillation', None) or SumOfExits()
 
     @objective.setter
     def objective(self, objective: Any) -> None:
